@@ -1,0 +1,322 @@
+"""The contract every approach stands behind: what goes in, what comes out, who does the work.
+
+``Method.fit`` turns labelled texts into a ``Classifier``; a ``Classifier`` turns texts into one
+``Prediction`` per task. Neither knows where it runs: a ``Runtime`` carries work to actors (or to
+this process), a ``Reporter`` carries metrics to whoever listens (MLflow, Ray Tune, nobody).
+
+Letters in shapes: N texts, W words of all texts together, B batch, T tokens, L depths, D width,
+V views, F features, C classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+    import pyarrow as pa
+
+Kind = Literal["single", "multi", "tokens"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """One question asked of every text.
+
+    ``single``: exactly one of the classes (softmax). ``multi``: any number of them (sigmoid).
+    ``tokens``: one BIO tag for each word.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    kind: Kind = "single"
+
+    def to_json(self) -> dict[str, Any]:
+        return {"name": self.name, "classes": list(self.classes), "kind": self.kind}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Task:
+        return cls(name=data["name"], classes=tuple(data["classes"]), kind=data["kind"])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Examples:
+    """N labelled texts.
+
+    ``labels`` holds one array per task, of indices into ``Task.classes``:
+    ``single`` int64 (N,); ``multi`` bool (N, C); ``tokens`` int64 (W,), the words of all texts in
+    a row, text by text. ``words`` are the words of each text, given only for ``tokens``.
+    """
+
+    texts: Sequence[str]
+    labels: Mapping[str, npt.NDArray[Any]]
+    words: Sequence[Sequence[str]] | None = None
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    @property
+    def offsets(self) -> npt.NDArray[np.int64]:
+        """Where each text's words start in a flat (W,) array, int64 (N + 1,)."""
+        import numpy as np
+
+        lengths = [len(words) for words in self.words or [()] * len(self)]
+        return np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+
+    def select(self, rows: Sequence[int] | npt.NDArray[np.integer[Any]]) -> Examples:
+        """The examples at ``rows``, in that order."""
+        import numpy as np
+
+        index = np.asarray(rows, dtype=np.int64)
+        labels: dict[str, npt.NDArray[Any]] = {}
+        offsets = self.offsets if self.words is not None else None
+        for name, values in self.labels.items():
+            if offsets is not None and len(values) == offsets[-1] != len(self):
+                pieces = [values[offsets[i] : offsets[i + 1]] for i in index]
+                labels[name] = np.concatenate(pieces) if pieces else values[:0]
+            else:
+                labels[name] = values[index]
+        words = None if self.words is None else [self.words[i] for i in index]
+        return Examples(texts=[self.texts[i] for i in index], labels=labels, words=words)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prediction:
+    """The answers of one task.
+
+    ``labels``: as in ``Examples.labels``, -1 where an answer could not be read (``single``,
+    ``tokens``). ``scores``: float32 (N, C) in [0, 1], for ``tokens`` (W, C), or None where the
+    method has none. ``invalid``: bool (N,). ``offsets``: int64 (N + 1,), only for ``tokens``.
+    """
+
+    labels: npt.NDArray[Any]
+    scores: npt.NDArray[np.float32] | None
+    invalid: npt.NDArray[np.bool_]
+    offsets: npt.NDArray[np.int64] | None = None
+
+
+def _merged(a: Mapping[str, float], b: Mapping[str, float]) -> dict[str, float]:
+    return {key: a.get(key, 0.0) + b.get(key, 0.0) for key in sorted({*a, *b})}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Usage:
+    """What some work took; usages add up.
+
+    ``seconds`` are wall-clock seconds of the working processes, summed over processes.
+    ``measured_joules`` come from a device's own counter, ``estimated_joules`` from a declared
+    power; a device (``gpu:0``, ``cpu``) stands in one of the two. ``tokens`` were processed by a
+    model of ours, ``prompt_tokens`` and ``completion_tokens`` by an endpoint in ``calls`` calls.
+    """
+
+    seconds: float = 0.0
+    measured_joules: Mapping[str, float] = field(default_factory=dict)
+    estimated_joules: Mapping[str, float] = field(default_factory=dict)
+    tokens: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    calls: int = 0
+
+    def __add__(self, other: Usage) -> Usage:
+        return Usage(
+            seconds=self.seconds + other.seconds,
+            measured_joules=_merged(self.measured_joules, other.measured_joules),
+            estimated_joules=_merged(self.estimated_joules, other.estimated_joules),
+            tokens=self.tokens + other.tokens,
+            prompt_tokens=self.prompt_tokens + other.prompt_tokens,
+            completion_tokens=self.completion_tokens + other.completion_tokens,
+            calls=self.calls + other.calls,
+        )
+
+    def scaled(self, share: float) -> Usage:
+        """This usage times ``share``, counts rounded: a part's usage shared out by tokens."""
+        return Usage(
+            seconds=self.seconds * share,
+            measured_joules={k: v * share for k, v in self.measured_joules.items()},
+            estimated_joules={k: v * share for k, v in self.estimated_joules.items()},
+            tokens=round(self.tokens * share),
+            prompt_tokens=round(self.prompt_tokens * share),
+            completion_tokens=round(self.completion_tokens * share),
+            calls=round(self.calls * share),
+        )
+
+    @property
+    def energy_joules(self) -> float:
+        """Measured and estimated joules together; see ``energy_is_estimated``."""
+        return sum(self.measured_joules.values()) + sum(self.estimated_joules.values())
+
+    @property
+    def energy_is_estimated(self) -> bool:
+        """Whether any part of ``energy_joules`` is an estimate."""
+        return sum(self.estimated_joules.values()) > 0
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "seconds": self.seconds,
+            "measured_joules": dict(self.measured_joules),
+            "estimated_joules": dict(self.estimated_joules),
+            "tokens": self.tokens,
+            "prompt_tokens": self.prompt_tokens,
+            "completion_tokens": self.completion_tokens,
+            "calls": self.calls,
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Usage:
+        return cls(**data)
+
+
+class Reporter(Protocol):
+    """Takes metrics while something is being fitted."""
+
+    def report(self, metrics: Mapping[str, float], *, step: int) -> None: ...
+
+
+class Silent:
+    """A reporter nobody listens to."""
+
+    def report(self, metrics: Mapping[str, float], *, step: int) -> None:
+        return None
+
+
+Block = "pa.Table"
+Reader = Callable[[], "Iterator[pa.Table]"]
+"""Picklable; called in a worker, yields tables of bounded size: one file or one part of it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """One step of ``Runtime.map_texts``.
+
+    ``make`` is picklable and called once in each worker; what it returns is called with each
+    table of up to ``rows`` rows. ``model`` stages hold a model: they run on the actor pool, on a
+    GPU where there is one; the others are plain CPU work of their own.
+    """
+
+    make: Callable[[], Callable[[pa.Table], pa.Table]]
+    rows: int
+    model: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkerContext:
+    """What one of the workers of ``Runtime.train`` is told.
+
+    ``report`` takes metrics and, optionally, a folder to keep as a checkpoint. ``resume_from``
+    is the last such folder when the work was interrupted.
+    """
+
+    rank: int
+    world_size: int
+    report: Callable[[Mapping[str, float], Path | None], None]
+    resume_from: Path | None = None
+    deepspeed: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trained:
+    """What ``Runtime.train`` leaves: the last metrics reported and the last folder kept."""
+
+    metrics: Mapping[str, float]
+    folder: Path | None
+
+
+class Runtime(Protocol):
+    """Where work is done: actors of a Ray cluster, or this process."""
+
+    @property
+    def files(self) -> str:
+        """Folder or ``s3://`` address under which stores are kept."""
+        ...
+
+    def map_texts(
+        self,
+        inputs: pa.Table | Sequence[Reader],
+        stages: Sequence[Stage],
+        *,
+        label: str,
+    ) -> Iterator[pa.Table]:
+        """Send rows through ``stages`` on workers; yields what the last stage returns, as it
+        comes, in no order (so rows carry keys). Raises ``WorkerError`` when a worker fails for
+        good."""
+        ...
+
+    def train(
+        self,
+        worker: Callable[[WorkerContext], None],
+        *,
+        workers: int = 1,
+        name: str = "train",
+    ) -> Trained:
+        """Run ``worker`` on ``workers`` workers that may talk to each other."""
+        ...
+
+
+@runtime_checkable
+class Classifier(Protocol):
+    """What every fit ends in. Loaded again by ``llmembed.methods.load(folder)``."""
+
+    @property
+    def method(self) -> str: ...
+
+    @property
+    def tasks(self) -> tuple[Task, ...]: ...
+
+    @property
+    def fit_usage(self) -> Usage:
+        """What fitting took, extraction of the training and validation texts included."""
+        ...
+
+    @property
+    def parameters_trained(self) -> int: ...
+
+    def predict(
+        self, texts: Sequence[str], runtime: Runtime | None = None
+    ) -> dict[str, Prediction]:
+        """One prediction per task. With a runtime the embedding store and the actors are used,
+        without one this process does the work."""
+        ...
+
+    def save(self, folder: Path) -> None:
+        """Write safetensors and JSON; a frozen backbone is referenced, never copied."""
+        ...
+
+
+@runtime_checkable
+class OverBackbones(Protocol):
+    """A classifier over frozen backbones also names them and answers from their ready views, so
+    that serving can place backbones apart and share them."""
+
+    @property
+    def backbones(self) -> Mapping[str, Any]:
+        """View name -> the ``llmembed.backbones.View`` it is read from."""
+        ...
+
+    def predict_views(
+        self, views: Mapping[str, npt.NDArray[Any]], texts: Sequence[str]
+    ) -> dict[str, Prediction]:
+        """``views``: name -> (N, L, D)."""
+        ...
+
+
+class Method(Protocol):
+    """One rival on the leaderboard."""
+
+    @property
+    def name(self) -> str: ...
+
+    def fit(
+        self,
+        tasks: Sequence[Task],
+        train: Examples,
+        valid: Examples,
+        runtime: Runtime,
+        reporter: Reporter,
+    ) -> Classifier:
+        """Fit on ``train``, choose on ``valid``; one classifier answers all ``tasks``. Raises
+        ``UnsupportedError`` for a kind of task the method can't do."""
+        ...

@@ -1,0 +1,52 @@
+"""What can go wrong, as one tree.
+
+::
+
+    LlmembedError               anything llmembed raises on purpose
+    ├── UserError               the request can't be met as stated; the command line exits with 2
+    │   ├── ConfigError         a setting is unknown, missing or of the wrong kind
+    │   ├── DataError           a data source can't be read, or too many of its rows are bad
+    │   ├── ModelError          a model can't be found, checked or loaded
+    │   └── UnsupportedError    a method, task and setting do not go together
+    ├── StoreError              an embedding store does not match what is asked of it
+    ├── CollapseError           a fit answers one class only, whatever the text
+    └── WorkerError             a worker failed for good; its own words are in the message
+
+Each message is one sentence that says what was wrong, where, and what would be right.
+"""
+
+
+class LlmembedError(Exception):
+    """Anything llmembed raises on purpose."""
+
+
+class UserError(LlmembedError, ValueError):
+    """The request can't be met as stated; the command line prints the message and exits with 2."""
+
+
+class ConfigError(UserError):
+    """A setting is unknown, missing or of the wrong kind."""
+
+
+class DataError(UserError):
+    """A data source can't be read, or too many of its rows are bad."""
+
+
+class ModelError(UserError):
+    """A model can't be found, checked or loaded."""
+
+
+class UnsupportedError(UserError):
+    """A method, task and setting do not go together."""
+
+
+class StoreError(LlmembedError):
+    """An embedding store does not match what is asked of it."""
+
+
+class CollapseError(LlmembedError):
+    """A fit answers one class only, whatever the text."""
+
+
+class WorkerError(LlmembedError):
+    """A worker failed for good; its own words are in the message."""
