@@ -1,0 +1,52 @@
+"""A frozen Hugging Face model as a reader of texts: texts -> token ids -> (N, R, D).
+
+``resolve`` turns a name into a ``BackboneSpec``, which says everything that changes a number;
+``Tokeniser`` and ``Backbone`` do what a spec says; ``embed_texts`` is both in one call.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from llmembed.backbones.presets import PRESETS, Preset
+from llmembed.backbones.spec import BackboneSpec, Read, View, parse_reads, sorted_reads
+
+if TYPE_CHECKING:
+    from llmembed.backbones.backbone import Backbone, embed_texts
+    from llmembed.backbones.batching import Work
+    from llmembed.backbones.resolving import resolve
+    from llmembed.backbones.tokeniser import TokenisedBatch, Tokeniser
+
+# These load torch or transformers, so they come when first asked for.
+_LAZY = {
+    "Backbone": "backbone",
+    "Work": "batching",
+    "embed_texts": "backbone",
+    "resolve": "resolving",
+    "TokenisedBatch": "tokeniser",
+    "Tokeniser": "tokeniser",
+}
+
+__all__ = [
+    "PRESETS",
+    "Backbone",
+    "BackboneSpec",
+    "Preset",
+    "Read",
+    "TokenisedBatch",
+    "Tokeniser",
+    "View",
+    "Work",
+    "embed_texts",
+    "parse_reads",
+    "resolve",
+    "sorted_reads",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        from importlib import import_module
+
+        return getattr(import_module(f"llmembed.backbones.{_LAZY[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

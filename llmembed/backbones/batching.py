@@ -1,0 +1,97 @@
+"""Which windows go through the model together, and what to do when memory runs out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from llmembed.errors import ModelError
+
+# What torch, oneDNN and the C++ library say when an allocation fails on the CPU.
+_OUT_OF_MEMORY = (
+    "can't allocate memory",
+    "cannot allocate memory",
+    "not enough memory",
+    "bad_alloc",
+    "could not create a memory",
+    "out of memory",
+)
+
+
+@dataclass(kw_only=True)
+class Work:
+    """What passed through a model so far. ``positions`` are tokens and padding together."""
+
+    tokens: int = 0
+    positions: int = 0
+    batches: int = 0
+    halvings: int = 0
+
+    @property
+    def padding(self) -> float:
+        """The share of positions that held padding."""
+        return 1 - self.tokens / self.positions if self.positions else 0.0
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether ``error`` says that an allocation failed, on a GPU or on the CPU."""
+    import torch
+
+    if isinstance(error, (MemoryError, torch.cuda.OutOfMemoryError)):
+        return True
+    text = str(error).lower()
+    return isinstance(error, RuntimeError) and any(words in text for words in _OUT_OF_MEMORY)
+
+
+def run_batches(
+    lengths: npt.NDArray[np.int64],
+    forward: Callable[[npt.NDArray[np.int64], int], None],
+    *,
+    budget: int,
+    work: Work,
+    fixed_length: int | None = None,
+) -> int:
+    """Send windows through ``forward`` in batches of at most ``budget`` positions.
+
+    ``lengths`` (W,) in tokens. The longest go first, so that memory runs out at the start if it
+    does at all. ``forward`` gets the batch's windows (B,) and the length to pad them to. When
+    memory runs out the budget is halved and the batch formed anew, down to one window. Returns
+    the budget that held; raises ``ModelError`` when one window alone is too much.
+    """
+    order = np.argsort(-lengths, kind="stable")
+    start = 0
+    while start < len(order):
+        length = fixed_length or int(lengths[order[start]])
+        batch = order[start : start + max(1, budget // length)]
+        if _fits(forward, batch, length):
+            start += len(batch)
+            work.tokens += int(lengths[batch].sum())
+            work.positions += length * len(batch)
+            work.batches += 1
+            continue
+        if len(batch) == 1:
+            raise ModelError(
+                f"out of memory with a single text of {length} tokens: lower max_tokens, or use "
+                "a smaller model or a machine with more memory"
+            )
+        budget = length * len(batch) // 2
+        work.halvings += 1
+    return budget
+
+
+def _fits(
+    forward: Callable[[npt.NDArray[np.int64], int], None],
+    batch: npt.NDArray[np.int64],
+    length: int,
+) -> bool:
+    # Its own function, so that the failed attempt's tensors are gone before the next one.
+    try:
+        forward(batch, length)
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        return False
+    return True

