@@ -183,7 +183,6 @@ class Silent:
         return None
 
 
-Block = "pa.Table"
 Reader = Callable[[], "Iterator[pa.Table]"]
 """Picklable; called in a worker, yields tables of bounded size: one file or one part of it."""
 
@@ -308,6 +307,10 @@ class Method(Protocol):
 
     @property
     def name(self) -> str: ...
+
+    def seeded(self, seed: int) -> Method:
+        """The same method with another seed; several seeds are several fits."""
+        ...
 
     def fit(
         self,

@@ -1,0 +1,129 @@
+"""Logistic regression on ready features: the baseline no head may lose to (PAPERS: LE, section 3).
+
+The solver is scikit-learn's; the inverse regularisation C is chosen on the validation part.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from llmembed.contract import Examples, Prediction, Task
+from llmembed.errors import UnsupportedError
+
+NEVER = -1e4
+"""Bias of a class without a training row: its probability is 0 in float32."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Linear:
+    """One task's linear map: ``weights`` float32 (F, C), ``bias`` float32 (C,)."""
+
+    weights: np.ndarray
+    bias: np.ndarray
+
+    def scores(self, features: Any, kind: str) -> np.ndarray:
+        """Probabilities float32 (N, C) from ``features`` (N, F), dense or sparse."""
+        logits = np.asarray(features @ self.weights) + self.bias
+        if kind == "multi":
+            return (1 / (1 + np.exp(-np.clip(logits, -80, 80)))).astype(np.float32)
+        logits = logits - logits.max(axis=1, keepdims=True)
+        odds = np.exp(logits)
+        return (odds / odds.sum(axis=1, keepdims=True)).astype(np.float32)
+
+
+def check_kinds(method: str, tasks: Sequence[Task]) -> None:
+    """Raise ``UnsupportedError`` for a task of kind ``tokens``."""
+    for task in tasks:
+        if task.kind == "tokens":
+            raise UnsupportedError(
+                f"method {method!r} gives one answer per text, so it can't do task {task.name!r} "
+                "of kind 'tokens' (one answer per word)"
+            )
+
+
+def decide(scores: np.ndarray, kind: str) -> Prediction:
+    """Labels from probabilities (N, C): the largest, or every one of at least 1/2."""
+    labels = scores >= 0.5 if kind == "multi" else scores.argmax(axis=1).astype(np.int64)
+    return Prediction(labels=labels, scores=scores, invalid=np.zeros(len(scores), dtype=bool))
+
+
+def fit_linear(
+    task: Task,
+    features: Any,
+    train: Examples,
+    valid_features: Any,
+    valid: Examples,
+    inverse_penalties: Sequence[float],
+) -> tuple[Linear, float]:
+    """Fit one task; returns the map best on validation and the C it was fitted with.
+
+    ``features``: (N, F), dense or sparse. Ties go to the smaller C, the stronger penalty.
+    """
+    truth = valid.labels[task.name]
+    best: tuple[float, float, Linear] | None = None
+    for penalty in sorted(inverse_penalties):
+        linear = _fit(task, features, train.labels[task.name], penalty)
+        hits = decide(linear.scores(valid_features, task.kind), task.kind).labels == truth
+        score = float(hits.mean()) if len(truth) else 0.0
+        if best is None or score > best[0]:
+            best = (score, penalty, linear)
+    assert best is not None, "no C to choose from"
+    return best[2], best[1]
+
+
+def _fit(task: Task, features: Any, labels: np.ndarray, penalty: float) -> Linear:
+    width = features.shape[1]
+    count = len(task.classes)
+    weights = np.zeros((width, count), dtype=np.float32)
+    bias = np.full(count, NEVER, dtype=np.float32)
+    if task.kind == "multi":
+        for column in range(count):
+            target = labels[:, column]
+            if target.any() and not target.all():
+                weights[:, column], bias[column] = _binary(features, target, penalty)
+            elif target.all():
+                bias[column] = -NEVER
+        return Linear(weights=weights, bias=bias)
+    seen = np.unique(labels)
+    if len(seen) == 1:
+        bias[seen] = 0.0
+    elif len(seen) == 2:
+        weights[:, seen[1]], bias[seen[1]] = _binary(features, labels == seen[1], penalty)
+        bias[seen[0]] = 0.0
+    else:
+        model = _solver(penalty).fit(features, labels)
+        weights[:, seen] = model.coef_.T
+        bias[seen] = model.intercept_
+    return Linear(weights=weights, bias=bias)
+
+
+def _binary(features: Any, target: np.ndarray, penalty: float) -> tuple[np.ndarray, float]:
+    model = _solver(penalty).fit(features, target.astype(np.int64))
+    return model.coef_[0], float(model.intercept_[0])
+
+
+def _solver(penalty: float) -> Any:
+    from sklearn.linear_model import LogisticRegression
+
+    return LogisticRegression(C=penalty, max_iter=300, tol=1e-3)
+
+
+def to_arrays(linears: Mapping[str, Linear]) -> dict[str, np.ndarray]:
+    """Arrays by name, for ``saved.write``."""
+    return {
+        f"{name}.{part}": getattr(linear, part)
+        for name, linear in linears.items()
+        for part in ("weights", "bias")
+    }
+
+
+def from_arrays(tasks: Sequence[Task], arrays: Mapping[str, np.ndarray]) -> dict[str, Linear]:
+    """The inverse of ``to_arrays``."""
+    return {
+        task.name: Linear(weights=arrays[f"{task.name}.weights"], bias=arrays[f"{task.name}.bias"])
+        for task in tasks
+    }

@@ -1,0 +1,63 @@
+"""How a classifier over frozen backbones gets its views: from the store, or in this process."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from llmembed.backbones import Backbone, BackboneSpec, View
+from llmembed.contract import Runtime, Usage
+
+
+@dataclass(frozen=True, kw_only=True)
+class ViewReader:
+    """Reads named views of texts; one pass over a text per backbone, however many views it has."""
+
+    views: Mapping[str, View]
+    _loaded: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
+
+    def read(
+        self, texts: Sequence[str], runtime: Runtime | None
+    ) -> tuple[dict[str, np.ndarray], Usage]:
+        """View name -> (N, L, D), and what the embeddings took, cached ones included."""
+        rows: dict[str, np.ndarray] = {}
+        usage = Usage()
+        for spec in self.backbones():
+            if runtime is None:
+                rows[spec.fingerprint()] = self._model(spec).embed_texts(texts)
+            else:
+                from llmembed.embeddings import embed
+
+                embedded = embed(spec, texts, runtime)
+                rows[spec.fingerprint()] = embedded.vectors
+                usage += embedded.usage
+        return {name: _take(rows[v.backbone.fingerprint()], v) for name, v in self.views.items()}, usage
+
+    def backbones(self) -> list[BackboneSpec]:
+        """The distinct backbones behind the views."""
+        return list({v.backbone.fingerprint(): v.backbone for v in self.views.values()}.values())
+
+    def _model(self, spec: BackboneSpec) -> Backbone:
+        key = spec.fingerprint()
+        if key not in self._loaded:
+            self._loaded[key] = Backbone(spec)
+        return self._loaded[key]  # type: ignore[no-any-return]
+
+
+def _take(rows: np.ndarray, view: View) -> np.ndarray:
+    """(N, R, D) -> (N, L, D); a slice, not a copy, where the view's reads stand side by side."""
+    indices = list(view.indices())
+    if indices == list(range(indices[0], indices[0] + len(indices))):
+        return rows[:, indices[0] : indices[0] + len(indices)]
+    return rows[:, indices]
+
+
+def views_to_json(views: Mapping[str, View]) -> dict[str, Any]:
+    return {name: view.to_json() for name, view in views.items()}
+
+
+def views_from_json(data: Mapping[str, Any]) -> dict[str, View]:
+    return {name: View.from_json(view) for name, view in data.items()}
