@@ -1,0 +1,7 @@
+from __future__ import annotations
+
+
+def connect() -> None: ...
+
+
+def disconnect() -> None: ...

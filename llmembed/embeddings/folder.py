@@ -1,0 +1,145 @@
+"""Files in a local folder or below an ``s3://`` address, each complete or absent."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+from uuid import uuid4
+
+from llmembed.errors import StoreError
+
+if TYPE_CHECKING:
+    import pyarrow.fs as pafs
+
+ABANDONED_SECONDS = 3600.0
+"""A file still written aside after this long belongs to a process that was killed."""
+
+_ASIDE = ".writing-"
+
+
+@dataclass(frozen=True)
+class Folder:
+    """One folder; ``address`` is a path or ``s3://bucket/prefix``. Picklable, opened when used.
+
+    An s3 address may carry pyarrow's options, as in ``s3://b/p?endpoint_override=HOST:PORT``.
+    """
+
+    address: str
+
+    @property
+    def local(self) -> Path | None:
+        """The folder's path, or None where it is not on this machine's disk."""
+        return None if "://" in self.address else Path(self.address)
+
+    def child(self, *names: str) -> Folder:
+        base, mark, options = self.address.partition("?")
+        return Folder("/".join([base.rstrip("/"), *names]) + mark + options)
+
+    @cached_property
+    def _remote(self) -> tuple[pafs.FileSystem, str]:
+        import pyarrow as pa
+        import pyarrow.fs as pafs
+
+        address = self.address
+        if address.startswith("s3://"):
+            # Small files then go up as one PUT instead of an upload of several parts.
+            address += ("&" if "?" in address else "?") + "allow_delayed_open=true"
+        try:
+            system, path = pafs.FileSystem.from_uri(address)
+        except (pa.ArrowInvalid, OSError) as error:
+            raise StoreError(f"can't open {self.address}: {error}") from error
+        return system, path.rstrip("/")
+
+    def __getstate__(self) -> dict[str, str]:
+        return {"address": self.address}
+
+    def names(self) -> list[str]:
+        """The files in this folder, sorted; empty where it does not exist."""
+        if self.local is not None:
+            if not self.local.is_dir():
+                return []
+            with os.scandir(self.local) as entries:
+                return sorted(e.name for e in entries if not e.name.startswith(".") and e.is_file())
+        import pyarrow.fs as pafs
+
+        system, path = self._remote
+        chosen = pafs.FileSelector(path, allow_not_found=True)
+        return sorted(i.base_name for i in system.get_file_info(chosen) if i.is_file)
+
+    def read(self, name: str) -> bytes:
+        """Raises ``FileNotFoundError`` where there is no such file."""
+        with self.open(name) as file:
+            return bytes(file.read())
+
+    @contextmanager
+    def open(self, name: str) -> Iterator[IO[bytes] | Any]:
+        """A file to read from at any place."""
+        if self.local is not None:
+            with (self.local / name).open("rb") as file:
+                yield file
+            return
+        system, path = self._remote
+        with system.open_input_file(f"{path}/{name}") as remote:
+            yield remote
+
+    def write(self, name: str, content: bytes) -> None:
+        """Leaves the whole file or none, whenever the process is killed: written aside, synced
+        and renamed on disk; one upload on s3, where nothing is seen before it is complete."""
+        if self.local is None:
+            system, path = self._remote
+            system.create_dir(path, recursive=True)
+            with system.open_output_stream(f"{path}/{name}") as stream:
+                stream.write(content)
+            return
+        self.local.mkdir(parents=True, exist_ok=True)
+        aside = self.local / f"{_ASIDE}{name}-{uuid4().hex[:12]}"
+        try:
+            with aside.open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            aside.replace(self.local / name)
+        finally:
+            aside.unlink(missing_ok=True)
+        _sync(self.local)
+
+    def move(self, name: str, subfolder: str) -> None:
+        """Move a file into ``subfolder``; does nothing where another process was faster."""
+        if self.local is not None:
+            (self.local / subfolder).mkdir(exist_ok=True)
+            try:
+                (self.local / name).replace(self.local / subfolder / name)
+            except FileNotFoundError:
+                return
+            return
+        system, path = self._remote
+        try:
+            system.move(f"{path}/{name}", f"{path}/{subfolder}/{name}")
+        except FileNotFoundError:
+            return
+
+    def sweep(self) -> None:
+        """Remove what processes killed long ago were writing aside."""
+        if self.local is None or not self.local.is_dir():
+            return
+        for aside in self.local.glob(f"{_ASIDE}*"):
+            try:
+                if time.time() - aside.stat().st_mtime > ABANDONED_SECONDS:
+                    aside.unlink()
+            except FileNotFoundError:
+                continue
+
+
+def _sync(folder: Path) -> None:
+    """Make a rename in ``folder`` last through a power cut."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

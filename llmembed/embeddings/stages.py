@@ -1,0 +1,85 @@
+"""What runs in the workers: tokenise; then extract, write one part, and answer with a receipt.
+
+Vectors never travel through the cluster: the worker that computed them writes them to the store.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+
+from llmembed.contract import Stage
+from llmembed.embeddings.keys import from_bytes
+from llmembed.embeddings.parts import Part
+from llmembed.embeddings.store import Store
+
+if TYPE_CHECKING:
+    from llmembed.backbones import BackboneSpec
+
+Work = Callable[[pa.Table], pa.Table]
+
+
+def stages(files: str, spec: BackboneSpec, *, rows: int) -> list[Stage]:
+    """Tables of ``key`` and ``text`` -> one part written per table -> ``key`` and ``tokens``."""
+    return [
+        Stage(make=Tokenise(spec), rows=rows),
+        Stage(make=Extract(files, spec), rows=rows, model=True),
+    ]
+
+
+@dataclass(frozen=True)
+class Tokenise:
+    """``key``, ``text`` -> ``key`` and the columns of ``TokenisedBatch``."""
+
+    spec: BackboneSpec
+
+    def __call__(self) -> Work:
+        from llmembed.backbones import Tokeniser
+
+        tokeniser = Tokeniser(self.spec)
+
+        def work(table: pa.Table) -> pa.Table:
+            batch = tokeniser(table.column("text").to_pylist())
+            return pa.table({"key": table.column("key"), **batch.to_arrow()})
+
+        return work
+
+
+@dataclass(frozen=True)
+class Extract:
+    """Tokenised rows -> a part in the store -> ``key`` and ``tokens`` of what is now stored."""
+
+    files: str
+    spec: BackboneSpec
+
+    def __call__(self) -> Work:
+        from llmembed.backbones import Backbone, TokenisedBatch
+        from llmembed.metering import Meter
+
+        backbone = Backbone(self.spec)
+        store = Store(self.files, self.spec)
+
+        def work(table: pa.Table) -> pa.Table:
+            batch = TokenisedBatch.from_arrow(table)
+            before = (backbone.work.tokens, backbone.work.positions)
+            with Meter(tokens=int(batch.kept.sum())) as meter:
+                vectors = backbone.embed(batch)
+            tokens = backbone.work.tokens - before[0]
+            positions = backbone.work.positions - before[1]
+            store.add(
+                Part(
+                    keys=from_bytes(b"".join(table.column("key").to_pylist())),
+                    tokens=batch.kept.astype(np.int32),
+                    full_tokens=batch.full.astype(np.int32),
+                    vectors=vectors.reshape(len(vectors), -1),
+                    usage=meter.usage,
+                    padding=positions - tokens,
+                )
+            )
+            return pa.table({"key": table.column("key"), "tokens": pa.array(batch.kept)})
+
+        return work
