@@ -1,0 +1,148 @@
+"""The walls of the house, read from the code's own imports."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+CODE = ("llmembed", "jobs", "tune", "serve")
+
+# Top to bottom: a room imports only from lines below its own.
+LINES = [
+    {"jobs"},  # a job is a command of the command line
+    {"cli"},
+    {"tune", "serve"},
+    {"pipelines"},
+    {"experiment"},
+    {"methods", "evaluation", "tracking", "cluster"},
+    {"embeddings", "generation"},
+    {"texts", "backbones", "fusion", "heads", "metering"},
+    {"contract", "errors"},
+]
+# Library -> the rooms that may import it.
+OWNERS = {
+    "ray.data": {"cluster"},
+    "ray.train": {"cluster"},
+    "ray.tune": {"tune"},
+    "ray.serve": {"serve"},
+    "ray.job_submission": {"jobs", "cli"},
+    "ray": {"cluster", "tune", "serve", "jobs", "cli"},
+    "mlflow": {"tracking"},
+    "deepspeed": {"cluster"},
+}
+
+
+def modules() -> Iterator[Path]:
+    for top in CODE:
+        yield from sorted((ROOT / top).rglob("*.py"))
+
+
+def room_of(path: Path) -> str | None:
+    """The room a file is in; None for the package's own ``__init__``."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    if parts[0] != "llmembed":
+        return parts[0]
+    return None if parts[1] in ("__init__", "__main__") else parts[1]
+
+
+def imports(path: Path, *, type_checking: bool = True) -> Iterator[str]:
+    """Every module that a file imports, anywhere in it, as dotted names."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def line_of(room: str) -> int:
+    return next(number for number, line in enumerate(LINES) if room in line)
+
+
+def imported_room(name: str) -> str | None:
+    parts = name.split(".")
+    if parts[0] in ("jobs", "tune", "serve"):
+        return parts[0]
+    known = {room for line in LINES for room in line}
+    return parts[1] if parts[0] == "llmembed" and len(parts) > 1 and parts[1] in known else None
+
+
+def test_every_room_has_its_line():
+    known = {room for line in LINES for room in line}
+    assert {room for path in modules() if (room := room_of(path))} <= known
+
+
+def test_imports_go_down_only():
+    wrong = []
+    for path in modules():
+        room = room_of(path)
+        if room is None:
+            continue
+        for name in imports(path):
+            target = imported_room(name)
+            if target is None or target == room:
+                continue
+            below = line_of(target) > line_of(room)
+            if not below and {room, target} != {"contract", "errors"}:
+                wrong.append(f"{path.relative_to(ROOT)} imports {name}")
+    assert not wrong, "\n".join(wrong)
+
+
+def test_libraries_stay_in_their_rooms():
+    wrong = []
+    for path in modules():
+        room = room_of(path)
+        for name in imports(path):
+            for library, owners in OWNERS.items():
+                if (name == library or name.startswith(library + ".")) and room not in owners:
+                    wrong.append(f"{path.relative_to(ROOT)} imports {name}")
+    assert not wrong, "\n".join(wrong)
+
+
+def test_no_drawer_for_odds_and_ends_and_no_endless_file():
+    for path in modules():
+        assert path.stem not in ("utils", "util", "helpers", "common", "misc"), path
+        assert len(path.read_text(encoding="utf-8").splitlines()) <= 330, path
+
+
+def test_nothing_is_pickled():
+    wrong = []
+    for path in modules():
+        for name in imports(path):
+            if name.split(".")[0] in ("pickle", "joblib", "dill", "cloudpickle", "marshal"):
+                wrong.append(f"{path.relative_to(ROOT)} imports {name}")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Attribute) and ast.unparse(node) in ("torch.load", "torch.save"):
+                wrong.append(f"{path.relative_to(ROOT)}:{node.lineno} calls {ast.unparse(node)}")
+    assert not wrong, "\n".join(wrong)
+
+
+HEAVY = ("torch", "ray", "transformers", "mlflow", "sklearn", "pandas", "matplotlib")
+
+
+@pytest.mark.parametrize(
+    "code",
+    ["import llmembed", "from llmembed.cli import main; main(['recipes', 'demo'])"],
+    ids=["import", "recipes"],
+)
+def test_nothing_heavy_is_loaded_at_import(code):
+    check = f"{code}\nimport sys; print(*[m for m in {HEAVY!r} if m in sys.modules], file=sys.stderr)"
+    done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
+    assert done.stderr.strip() == ""
+
+
+@pytest.mark.parametrize("arguments", [["-c", "import llmembed"], ["-m", "llmembed", "--help"]])
+def test_import_and_help_take_less_than_half_a_second(arguments):
+    seconds = []
+    for _ in range(3):
+        start = time.perf_counter()
+        subprocess.run([sys.executable, *arguments], check=True, capture_output=True, cwd=ROOT)
+        seconds.append(time.perf_counter() - start)
+    assert min(seconds) < 0.5
