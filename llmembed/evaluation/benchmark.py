@@ -1,0 +1,305 @@
+"""One method on one corpus: fit by seed, score on validation, read test once, say what it took."""
+
+from __future__ import annotations
+
+import json
+import platform
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields, is_dataclass, replace
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+import numpy as np
+
+from llmembed.contract import (
+    Classifier,
+    Examples,
+    Method,
+    Prediction,
+    Reporter,
+    Runtime,
+    Silent,
+    Task,
+    Usage,
+)
+from llmembed.errors import CollapseError, ModelError, UnsupportedError, WorkerError
+from llmembed.evaluation.bootstrap import bootstrap_interval
+from llmembed.evaluation.calibration import apply_temperature, fit_temperature
+from llmembed.evaluation.confidence import confidence_and_correct, reliability
+from llmembed.evaluation.coverage import choose_threshold, coverage_curve
+from llmembed.evaluation.latency import measure_latency
+from llmembed.evaluation.metrics import Scores, score
+from llmembed.evaluation.result import Calibration, Result, Selective
+from llmembed.metering import Meter, Prices
+
+if TYPE_CHECKING:
+    from llmembed.texts import Corpus
+
+OnFitted = Callable[[Result, Classifier], None]
+"""Called with each result and its classifier, to save or register it."""
+
+
+@runtime_checkable
+class MeteredPrediction(Protocol):
+    """A classifier that sends work to other processes also says what its last ``predict`` took,
+    the workers' and cached embeddings' share included; else only this process is metered."""
+
+    @property
+    def predict_usage(self) -> Usage: ...
+
+
+def evaluate(
+    method: Method,
+    corpus: Corpus,
+    runtime: Runtime,
+    *,
+    seeds: Sequence[int],
+    reporter_factory: Callable[[Method, int], Reporter] | None = None,
+    prices: Prices | None = None,
+    wanted_precision: float = 0.95,
+    time_limit_seconds: float | None = None,
+    latency_budget_seconds: float = 30.0,
+    on_fitted: OnFitted | None = None,
+) -> list[Result]:
+    """Fit ``method`` once for each seed and score it; one result a fit.
+
+    Selection never reads test: thresholds and temperature come from validation, and test is
+    predicted once by each fitted classifier. A method that can't do the task, collapses or loses
+    its workers for good gives a failed result with its reason, and the rest goes on. A
+    deterministic method is fitted once. When ``time_limit_seconds`` are spent no further fit is
+    started, and what is left is recorded as skipped (one already running is not cut short).
+    """
+    prices = prices or Prices()
+    started = time.monotonic()
+    results: list[Result] = []
+    for seed in seeds[:1] if getattr(method, "deterministic", False) else seeds:
+        fitted = seeded(method, seed)
+        blank = _blank(fitted, corpus, seed)
+        if time_limit_seconds is not None and time.monotonic() - started > time_limit_seconds:
+            reason = f"not started: the time limit of {time_limit_seconds:g} s was spent"
+            results.append(replace(blank, status="skipped", reason=reason))
+            continue
+        reporter = reporter_factory(fitted, seed) if reporter_factory else Silent()
+        meter = Meter()
+        try:
+            with meter:
+                classifier = fitted.fit(corpus.tasks, corpus.train, corpus.valid, runtime, reporter)
+            wall_seconds = meter.usage.seconds
+            result = replace(
+                _scored(blank, classifier, corpus, runtime, wanted_precision),
+                wall_seconds=wall_seconds,
+            )
+        except (CollapseError, UnsupportedError, ModelError, WorkerError) as error:
+            usage = meter.usage
+            results.append(
+                replace(
+                    blank,
+                    status="failed",
+                    reason=str(error),
+                    fit_usage=usage,
+                    cost_usd=prices.cost(usage),
+                    wall_seconds=usage.seconds,
+                )
+            )
+            continue
+        texts = (corpus.test or corpus.valid).texts
+        latency, note = measure_latency(classifier, texts, budget_seconds=latency_budget_seconds)
+        result = replace(
+            result,
+            cost_usd=prices.cost(result.usage),
+            latency=latency,
+            notes=(*result.notes, note) if note else result.notes,
+        )
+        results.append(result)
+        if on_fitted:
+            on_fitted(result, classifier)
+    return results
+
+
+def seeded(method: Method, seed: int) -> Method:
+    """``method`` with that seed: by its own ``seeded``, or its ``seed`` field where it has one."""
+    if hasattr(method, "seeded"):
+        with_seed: Method = method.seeded(seed)
+        return with_seed
+    if is_dataclass(method) and "seed" in {item.name for item in fields(method)}:
+        return replace(method, seed=seed)
+    return method
+
+
+def _blank(method: Method, corpus: Corpus, seed: int) -> Result:
+    """A result that knows what is tried, and nothing of how it went."""
+    return Result(
+        method=method.name,
+        label=str(getattr(method, "label", method.name)),
+        settings=_settings(method),
+        seed=seed,
+        corpus=corpus.name,
+        digest=corpus.digest,
+        partial=corpus.partial,
+        machinery_only=bool(getattr(method, "machinery_only", False)),
+        deterministic=bool(getattr(method, "deterministic", False)),
+        versions=_versions(),
+        time=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+
+
+def _scored(
+    blank: Result,
+    classifier: Classifier,
+    corpus: Corpus,
+    runtime: Runtime,
+    wanted_precision: float,
+) -> Result:
+    on_valid = classifier.predict(corpus.valid.texts, runtime)
+    valid = _scores(corpus.tasks, corpus.valid, on_valid)
+    test: dict[str, Scores] = {}
+    on_test: Mapping[str, Prediction] | None = None
+    usage = Usage()
+    if corpus.test is not None:
+        with Meter() as meter:
+            on_test = classifier.predict(corpus.test.texts, runtime)
+        metered = isinstance(classifier, MeteredPrediction)
+        usage = classifier.predict_usage if metered else meter.usage  # type: ignore[attr-defined]
+        test = _scores(corpus.tasks, corpus.test, on_test)
+    collapsed = [
+        f"task {name!r} is answered {scores.collapsed!r} whatever the text"
+        for name, scores in valid.items()
+        if scores.collapsed is not None
+    ]
+    judged = corpus.valid if corpus.test is None else corpus.test
+    answers = on_valid if on_test is None else on_test
+    scored = [task for task in corpus.tasks if answers[task.name].scores is not None]
+    return replace(
+        blank,
+        status="failed" if collapsed else "ok",
+        reason="; ".join(collapsed) or None,
+        valid=valid,
+        test=test,
+        intervals={
+            task.name: bootstrap_interval(task, judged.labels[task.name], answers[task.name])
+            for task in corpus.tasks
+        },
+        selective={
+            task.name: _selective(
+                task,
+                (corpus.valid.labels[task.name], on_valid[task.name]),
+                None
+                if corpus.test is None
+                else (corpus.test.labels[task.name], answers[task.name]),
+                wanted_precision,
+            )
+            for task in scored
+            if task.kind == "single"
+        },
+        calibration={
+            task.name: _calibration(
+                task,
+                (corpus.valid.labels[task.name], on_valid[task.name]),
+                (judged.labels[task.name], answers[task.name]),
+            )
+            for task in scored
+        },
+        fit_usage=classifier.fit_usage,
+        predict_usage=usage,
+        parameters_trained=classifier.parameters_trained,
+        chosen=_plain(getattr(classifier, "settings", {})),
+    )
+
+
+def _scores(
+    tasks: Sequence[Task], examples: Examples, predictions: Mapping[str, Prediction]
+) -> dict[str, Scores]:
+    for task in tasks:
+        offsets = predictions[task.name].offsets
+        if task.kind != "tokens":
+            continue
+        if offsets is None or not np.array_equal(offsets, examples.offsets):
+            raise UnsupportedError(
+                f"task {task.name!r}: the texts were answered in other words than those labelled; "
+                f"a text of word labels must be its words joined by single spaces"
+            )
+    return {
+        task.name: score(task, examples.labels[task.name], predictions[task.name]) for task in tasks
+    }
+
+
+Answered = tuple[Any, Prediction]
+
+
+def _selective(
+    task: Task, valid: Answered, test: Answered | None, wanted_precision: float
+) -> Selective:
+    threshold = choose_threshold(*_all_texts(task, *valid), wanted_precision)
+    confidence, correct = _all_texts(task, *(test or valid))
+    answered = confidence >= (np.inf if threshold.value is None else threshold.value)
+    return Selective(
+        threshold=threshold,
+        curve=coverage_curve(confidence, correct).thinned(),
+        coverage=float(answered.mean()) if test else None,
+        precision=float(correct[answered].mean()) if test and answered.any() else None,
+    )
+
+
+def _all_texts(task: Task, truth: Any, prediction: Prediction) -> tuple[Any, Any]:
+    """Confidence and correctness of every text; an unreadable answer has confidence 0."""
+    read = (prediction.labels >= 0) & ~prediction.invalid
+    confidence, correct = np.zeros(len(read)), np.zeros(len(read), dtype=bool)
+    confidence[read], correct[read] = confidence_and_correct(task, truth, prediction)
+    return confidence, correct
+
+
+def _calibration(task: Task, valid: Answered, judged: Answered) -> Calibration:
+    assert valid[1].scores is not None and judged[1].scores is not None
+    temperature = fit_temperature(valid[1].scores, valid[0], kind=task.kind)
+    softened = apply_temperature(judged[1].scores, temperature, kind=task.kind)
+
+    def ece(prediction: Prediction) -> float:
+        confidence, correct = confidence_and_correct(task, judged[0], prediction)
+        assert confidence is not None
+        return reliability(confidence, correct).ece
+
+    return Calibration(
+        temperature=temperature,
+        ece_before=ece(judged[1]),
+        ece_after=ece(replace(judged[1], scores=softened)),
+    )
+
+
+def _settings(method: Method) -> dict[str, Any]:
+    """What the method was told, seed apart, as plain JSON."""
+    if hasattr(method, "settings"):
+        return dict(_plain(method.settings))
+    if not is_dataclass(method):
+        return {}
+    named = {item.name: getattr(method, item.name) for item in fields(method) if item.repr}
+    return {key: _plain(value) for key, value in named.items() if key not in _NOT_SETTINGS}
+
+
+_NOT_SETTINGS = {"name", "label", "seed", "machinery_only", "deterministic"}
+
+
+def _plain(value: Any) -> Any:
+    if hasattr(value, "to_json"):
+        return _plain(value.to_json())
+    if is_dataclass(value) and not isinstance(value, type):
+        return {item.name: _plain(getattr(value, item.name)) for item in fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): _plain(part) for key, part in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset, np.ndarray)):
+        parts = sorted(value) if isinstance(value, (set, frozenset)) else value
+        return [_plain(part) for part in parts]
+    if isinstance(value, np.generic):
+        return value.item()
+    return json.loads(json.dumps(value, default=str))
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for package in ("llmembed", "numpy", "scikit-learn", "torch", "transformers", "ray"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
