@@ -1,0 +1,31 @@
+"""Labelled texts from files, object stores, the hub or the running Python itself.
+
+::
+
+    files, s3://, hub ──► blocks ──► checks ──► labels ──► split ──► Corpus
+    (csv tsv jsonl parquet)             └──► quarantine (file, line, reason)
+
+    a text too many for memory ──► readers ──► tables of a bounded number of rows
+"""
+
+from __future__ import annotations
+
+from llmembed.texts.benchmarks import BENCHMARKS, Benchmark
+from llmembed.texts.columns import Columns
+from llmembed.texts.corpus import Corpus, CorpusSource, digest_of, load_corpus
+from llmembed.texts.quarantine import BadRow, Quarantine
+from llmembed.texts.streaming import FileReader, readers
+
+__all__ = [
+    "BENCHMARKS",
+    "BadRow",
+    "Benchmark",
+    "Columns",
+    "Corpus",
+    "CorpusSource",
+    "FileReader",
+    "Quarantine",
+    "digest_of",
+    "load_corpus",
+    "readers",
+]
