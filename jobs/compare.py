@@ -1,4 +1,5 @@
-"""What `ray job submit --working-dir . -- python -m jobs.compare …` runs: several methods on one data set, one leaderboard.
+"""`ray job submit --working-dir . -- python -m jobs.compare …`:
+several methods on one data set, one leaderboard.
 
 The options are those of `llmembed compare`; the cluster is the one the job runs on.
 """

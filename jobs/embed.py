@@ -1,4 +1,5 @@
-"""What `ray job submit --working-dir . -- python -m jobs.embed …` runs: fill the embedding store.
+"""`ray job submit --working-dir . -- python -m jobs.embed …`:
+fill the embedding store.
 
 The options are those of `llmembed embed`; the cluster is the one the job runs on.
 """

@@ -1,4 +1,5 @@
-"""What `ray job submit --working-dir . -- python -m jobs.fit …` runs: fit one method, track and register it.
+"""`ray job submit --working-dir . -- python -m jobs.fit …`:
+fit one method, track and register it.
 
 The options are those of `llmembed fit`; the cluster is the one the job runs on.
 """

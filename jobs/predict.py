@@ -1,4 +1,5 @@
-"""What `ray job submit --working-dir . -- python -m jobs.predict …` runs: label files of any size, resumable.
+"""`ray job submit --working-dir . -- python -m jobs.predict …`:
+label files of any size, resumable.
 
 The options are those of `llmembed predict`; the cluster is the one the job runs on.
 """

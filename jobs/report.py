@@ -1,4 +1,5 @@
-"""What `ray job submit --working-dir . -- python -m jobs.report …` runs: print a stored leaderboard again.
+"""`ray job submit --working-dir . -- python -m jobs.report …`:
+print a stored leaderboard again.
 
 The options are those of `llmembed report`; the cluster is the one the job runs on.
 """

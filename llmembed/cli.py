@@ -46,8 +46,12 @@ def parser() -> argparse.ArgumentParser:
     fit.add_argument("--save", metavar="FOLDER", help="also save the classifier here")
     _experiment_options(fit, recipe="compare")
 
-    compare = commands.add_parser("compare", help="several methods on one data set: one leaderboard")
-    compare.add_argument("--methods", metavar="A,B,…", help="only these of the experiment's methods")
+    compare = commands.add_parser(
+        "compare", help="several methods on one data set: one leaderboard"
+    )
+    compare.add_argument(
+        "--methods", metavar="A,B,…", help="only these of the experiment's methods"
+    )
     _experiment_options(compare, recipe="compare")
 
     embed = commands.add_parser("embed", help="fill the embedding store without fitting")
@@ -59,10 +63,15 @@ def parser() -> argparse.ArgumentParser:
         required=True,
         help="a saved classifier's folder, models:/NAME@champion, or a registered name alone",
     )
-    predict.add_argument("--data", required=True, nargs="+", metavar="FILES", help="file, folder, glob or s3://")
+    predict.add_argument(
+        "--data", required=True, nargs="+", metavar="FILES", help="file, folder, glob or s3://"
+    )
     predict.add_argument("--text-column", default="text", metavar="COLUMN")
     predict.add_argument(
-        "--output", required=True, metavar="PATH", help="a .csv, .jsonl or .parquet file, or a folder of parts"
+        "--output",
+        required=True,
+        metavar="PATH",
+        help="a .csv, .jsonl or .parquet file, or a folder of parts",
     )
     predict.add_argument("--scores", action="store_true", help="write every class's score as well")
     predict.add_argument(
@@ -71,16 +80,22 @@ def parser() -> argparse.ArgumentParser:
     _runtime_options(predict)
 
     report = commands.add_parser("report", help="print a stored leaderboard again")
-    report.add_argument("leaderboard", nargs="?", metavar="FILE", help="default: the newest one stored")
+    report.add_argument(
+        "leaderboard", nargs="?", metavar="FILE", help="default: the newest one stored"
+    )
     report.add_argument("--markdown", action="store_true", help="as a Markdown table")
     _runtime_options(report, address=False)
 
-    doctor = commands.add_parser("doctor", help="check this machine: packages, devices, Ray, energy")
+    doctor = commands.add_parser(
+        "doctor", help="check this machine: packages, devices, Ray, energy"
+    )
     _runtime_options(doctor)
     return top
 
 
-def _experiment_options(command: argparse.ArgumentParser, *, recipe: str, data: bool = True) -> None:
+def _experiment_options(
+    command: argparse.ArgumentParser, *, recipe: str, data: bool = True
+) -> None:
     command.add_argument(
         "words",
         nargs="*",
@@ -90,11 +105,21 @@ def _experiment_options(command: argparse.ArgumentParser, *, recipe: str, data: 
     command.set_defaults(recipe=recipe)
     if data:
         group = command.add_argument_group("data")
-        group.add_argument("--data", nargs="+", metavar="SOURCE", help="a benchmark (r8, r52, 20ng, …), files, s3:// or hub id")
-        group.add_argument("--test-data", nargs="+", metavar="SOURCE", help="held-out files; default: split off")
+        group.add_argument(
+            "--data",
+            nargs="+",
+            metavar="SOURCE",
+            help="a benchmark (r8, r52, 20ng, …), files, s3:// or hub id",
+        )
+        group.add_argument(
+            "--test-data", nargs="+", metavar="SOURCE", help="held-out files; default: split off"
+        )
         group.add_argument("--text-column", metavar="COLUMN")
         group.add_argument(
-            "--label-column", action="append", metavar="[TASK=]COLUMN", help="repeat it for several tasks"
+            "--label-column",
+            action="append",
+            metavar="[TASK=]COLUMN",
+            help="repeat it for several tasks",
         )
         group.add_argument("--multi", action="store_true", help="several labels a text")
     command.add_argument("--backbone", metavar="MODEL", help="preset, hub id or local folder")
@@ -104,9 +129,13 @@ def _experiment_options(command: argparse.ArgumentParser, *, recipe: str, data: 
 
 def _runtime_options(command: argparse.ArgumentParser, *, address: bool = True) -> None:
     group = command.add_argument_group("where")
-    group.add_argument("--files", metavar="DIR", help="stores, runs and results (default: llmembed-files)")
+    group.add_argument(
+        "--files", metavar="DIR", help="stores, runs and results (default: llmembed-files)"
+    )
     if address:
-        group.add_argument("--address", metavar="RAY", help="a running Ray cluster; default: start one here")
+        group.add_argument(
+            "--address", metavar="RAY", help="a running Ray cluster; default: start one here"
+        )
         group.add_argument("--local", action="store_true", help="in this process, without Ray")
     group.add_argument("--json", metavar="FILE", help="also write the printed figures here")
 
@@ -148,10 +177,19 @@ def _run(options: argparse.Namespace) -> int:
     if options.command == "recipes":
         pipelines.show_recipes(options.recipe)
     elif options.command == "doctor":
-        return 0 if pipelines.doctor(files=options.files, address=options.address, json_path=options.json) else 1
+        return (
+            0
+            if pipelines.doctor(
+                files=options.files, address=options.address, json_path=options.json
+            )
+            else 1
+        )
     elif options.command == "report":
         pipelines.report(
-            options.leaderboard, files=options.files, markdown=options.markdown, json_path=options.json
+            options.leaderboard,
+            files=options.files,
+            markdown=options.markdown,
+            json_path=options.json,
         )
     elif options.command == "predict":
         pipelines.predict(
@@ -171,7 +209,9 @@ def _run(options: argparse.Namespace) -> int:
         if options.command == "embed":
             pipelines.embed(experiment, json_path=options.json)
         elif options.command == "fit":
-            pipelines.fit(experiment, method=options.method, save=options.save, json_path=options.json)
+            pipelines.fit(
+                experiment, method=options.method, save=options.save, json_path=options.json
+            )
         else:
             pipelines.compare(experiment, json_path=options.json)
     return 0

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -15,6 +16,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from llmembed.errors import ConfigError
+from llmembed.heads import HeadConfig
 
 RECIPES = Path(__file__).parent / "recipes"
 
@@ -30,9 +32,11 @@ class Data(_Settings):
     test: str | list[str] | None = None
     text_column: str = "text"
     labels: dict[str, str] | None = Field(None, description="task: column")
-    multi: bool = False
+    kinds: dict[str, Literal["single", "multi", "tokens"]] = {}
+    multi: bool = Field(False, description="every task may have several labels a text")
     separator: str = ","
     words_column: str | None = Field(None, description="words of each text, for BIO labels")
+    tasks: list[str] | None = Field(None, description="only these tasks")
     limit: int | None = Field(None, ge=10, description="use this many rows of each part")
     seed: int = 0
     valid_fraction: float = Field(0.1, gt=0, lt=1)
@@ -85,9 +89,7 @@ class FusedSettings(_Settings):
     @field_validator("head")
     @classmethod
     def _head(cls, values: dict[str, Any]) -> dict[str, Any]:
-        from llmembed.heads import check_config
-
-        check_config(values)
+        head_config(values)
         return values
 
 
@@ -112,13 +114,16 @@ class TrackingSettings(_Settings):
 
     uri: str | None = None
     experiment: str | None = Field(None, description="default: the data set's name")
-    register_as: str | None = Field(None, description="registered model; default: the data set's name")
+    register_as: str | None = Field(
+        None, description="registered model; default: the data set's name"
+    )
     enabled: bool = True
 
 
 class PriceSettings(_Settings):
     usd_per_kwh: float = Field(0.065, ge=0)
-    usd_per_1000_tokens: float = Field(0.002, ge=0)
+    usd_per_1000_prompt_tokens: float = Field(0.002, ge=0)
+    usd_per_1000_completion_tokens: float = Field(0.002, ge=0)
 
 
 class BudgetSettings(_Settings):
@@ -126,6 +131,22 @@ class BudgetSettings(_Settings):
 
     seconds: float | None = Field(None, gt=0)
     usd: float | None = Field(None, gt=0)
+
+
+def head_config(values: Mapping[str, Any]) -> HeadConfig:
+    """A head's settings: those of ``recipe`` (``ours`` or ``paper``), changed by the other keys."""
+    changes = dict(values)
+    recipe = changes.pop("recipe", "ours")
+    known = {field.name: None for field in fields(HeadConfig) if field.name != "seed"}
+    for key in changes:
+        if key not in known:
+            raise ConfigError(f"unknown key {key!r}{_suggest(key, {'recipe': None, **known})}")
+    if recipe not in ("ours", "paper"):
+        raise ConfigError(f"unknown recipe {recipe!r}; known are ours, paper")
+    try:
+        return HeadConfig.paper(**changes) if recipe == "paper" else HeadConfig(**changes)
+    except TypeError as error:
+        raise ConfigError(f"a value of the wrong kind: {error}") from None
 
 
 class Experiment(_Settings):
@@ -244,7 +265,9 @@ def _sentence(error: ValidationError) -> str:
     # pydantic puts the kind of a method and the branch of a choice into the place; neither is a key
     if len(place) > 2 and place[0] == "methods" and place[2] in kinds:
         del place[2]
-    key = ".".join(part for part in place if part not in ("int", "str", "list[str]", "literal['auto']"))
+    key = ".".join(
+        part for part in place if part not in ("int", "str", "list[str]", "literal['auto']")
+    )
     if first["type"] == "extra_forbidden":
         return f"{key}: unknown key{_suggest(place[-1], _keys(place[:-1]))}"
     if first["type"] == "union_tag_invalid":
@@ -270,5 +293,9 @@ def _keys(place: Sequence[str]) -> Mapping[str, Any]:
     if not place:
         return Experiment.model_fields
     if place[0] == "methods":
-        return {**LexicalSettings.model_fields, **ProbeSettings.model_fields, **FusedSettings.model_fields}
+        return {
+            **LexicalSettings.model_fields,
+            **ProbeSettings.model_fields,
+            **FusedSettings.model_fields,
+        }
     return groups[place[0]].model_fields

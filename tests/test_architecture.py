@@ -119,7 +119,10 @@ def test_nothing_is_pickled():
             if name.split(".")[0] in ("pickle", "joblib", "dill", "cloudpickle", "marshal"):
                 wrong.append(f"{path.relative_to(ROOT)} imports {name}")
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Attribute) and ast.unparse(node) in ("torch.load", "torch.save"):
+            if isinstance(node, ast.Attribute) and ast.unparse(node) in (
+                "torch.load",
+                "torch.save",
+            ):
                 wrong.append(f"{path.relative_to(ROOT)}:{node.lineno} calls {ast.unparse(node)}")
     assert not wrong, "\n".join(wrong)
 
@@ -133,7 +136,9 @@ HEAVY = ("torch", "ray", "transformers", "mlflow", "sklearn", "pandas", "matplot
     ids=["import", "recipes"],
 )
 def test_nothing_heavy_is_loaded_at_import(code):
-    check = f"{code}\nimport sys; print(*[m for m in {HEAVY!r} if m in sys.modules], file=sys.stderr)"
+    check = (
+        f"{code}\nimport sys; print(*[m for m in {HEAVY!r} if m in sys.modules], file=sys.stderr)"
+    )
     done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
     assert done.stderr.strip() == ""
 

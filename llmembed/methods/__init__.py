@@ -41,6 +41,9 @@ def load(folder: str | Path) -> Classifier:
         raise ModelError(f"{folder} holds no {MANIFEST}, so it is not a saved classifier")
     name = json.loads(manifest.read_text(encoding="utf-8"))["method"]
     if name not in METHODS:
-        raise ModelError(f"{folder} holds a classifier of method {name!r}, unknown here: {', '.join(METHODS)} are known")
+        raise ModelError(
+            f"{folder} holds a classifier of method {name!r}, which is unknown here: "
+            f"known are {', '.join(METHODS)}"
+        )
     classifier: Classifier = method_class(name).classifier.load(folder)
     return classifier

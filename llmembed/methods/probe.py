@@ -26,7 +26,8 @@ from llmembed.methods.views import ViewReader, views_from_json, views_to_json
 
 @dataclass(frozen=True, kw_only=True)
 class ProbeClassifier:
-    """Answers of one linear map per task over one view; ``mean`` and ``scale`` float32 (F,)."""
+    """Answers of one linear map per task over one view; ``mean`` and ``scale`` float32 (F,).
+    ``chosen``: what validation chose."""
 
     method: ClassVar[str] = "probe"
     tasks: tuple[Task, ...]
@@ -35,7 +36,7 @@ class ProbeClassifier:
     mean: np.ndarray
     scale: np.ndarray
     fit_usage: Usage
-    settings: Mapping[str, Any]
+    chosen: Mapping[str, Any]
 
     @property
     def parameters_trained(self) -> int:
@@ -45,8 +46,16 @@ class ProbeClassifier:
     def backbones(self) -> Mapping[str, View]:
         return self.reader.views
 
-    def predict(self, texts: Sequence[str], runtime: Runtime | None = None) -> dict[str, Prediction]:
-        return self.predict_views(self.reader.read(texts, runtime)[0], texts)
+    @property
+    def predict_usage(self) -> Usage:
+        """What the last ``predict`` took, the embeddings it read included."""
+        return self.reader.last_usage
+
+    def predict(
+        self, texts: Sequence[str], runtime: Runtime | None = None
+    ) -> dict[str, Prediction]:
+        with self.reader.metered(texts, runtime) as views:
+            return self.predict_views(views, texts)
 
     def predict_views(
         self, views: Mapping[str, np.ndarray], texts: Sequence[str]
@@ -63,22 +72,21 @@ class ProbeClassifier:
             method=self.method,
             tasks=self.tasks,
             fit_usage=self.fit_usage,
-            settings={**self.settings, "views": views_to_json(self.reader.views)},
+            settings={"chosen": dict(self.chosen), "views": views_to_json(self.reader.views)},
             arrays={**to_arrays(self.linears), "mean": self.mean, "scale": self.scale},
         )
 
     @classmethod
     def load(cls, folder: Path) -> ProbeClassifier:
         tasks, usage, settings, arrays = saved.read(folder)
-        views = views_from_json(settings.pop("views"))
         return cls(
             tasks=tasks,
-            reader=ViewReader(views=views),
+            reader=ViewReader(views=views_from_json(settings["views"])),
             linears=from_arrays(tasks, arrays),
             mean=arrays["mean"],
             scale=arrays["scale"],
             fit_usage=usage,
-            settings=settings,
+            chosen=settings["chosen"],
         )
 
 
@@ -132,7 +140,7 @@ class Probe:
             mean=mean,
             scale=scale,
             fit_usage=extraction + meter.usage,
-            settings={"inverse_penalty": chosen},
+            chosen={"inverse_penalty": chosen},
         )
 
 

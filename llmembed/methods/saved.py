@@ -26,7 +26,9 @@ def write(
     """Write a classifier's manifest last, so that a folder with a manifest is complete."""
     folder.mkdir(parents=True, exist_ok=True)
     if arrays:
-        save_file({k: np.ascontiguousarray(v) for k, v in arrays.items()}, folder / "arrays.safetensors")
+        save_file(
+            {k: np.ascontiguousarray(v) for k, v in arrays.items()}, folder / "arrays.safetensors"
+        )
     manifest = {
         "format": 1,
         "method": method,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,6 +11,9 @@ import numpy as np
 
 from llmembed.backbones import Backbone, BackboneSpec, View
 from llmembed.contract import Runtime, Usage
+from llmembed.metering import Meter
+
+_LAST = "last usage"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,14 +31,38 @@ class ViewReader:
         usage = Usage()
         for spec in self.backbones():
             if runtime is None:
-                rows[spec.fingerprint()] = self._model(spec).embed_texts(texts)
+                model = self._model(spec)
+                rows[spec.fingerprint()] = model.embed(model.tokeniser(list(texts)))
             else:
                 from llmembed.embeddings import embed
 
                 embedded = embed(spec, texts, runtime)
                 rows[spec.fingerprint()] = embedded.vectors
                 usage += embedded.usage
-        return {name: _take(rows[v.backbone.fingerprint()], v) for name, v in self.views.items()}, usage
+        return {
+            name: _take(rows[v.backbone.fingerprint()], v) for name, v in self.views.items()
+        }, usage
+
+    @contextmanager
+    def metered(
+        self, texts: Sequence[str], runtime: Runtime | None
+    ) -> Iterator[dict[str, np.ndarray]]:
+        """Views of ``texts`` for one ``predict``; ``last_usage`` then holds what it all took.
+        Embeddings made by workers, now or earlier, count instead of the waiting for them."""
+        if runtime is None:
+            with Meter() as meter:
+                yield self.read(texts, None)[0]
+            self._loaded[_LAST] = meter.usage
+            return
+        views, usage = self.read(texts, runtime)
+        with Meter() as meter:
+            yield views
+        self._loaded[_LAST] = usage + meter.usage
+
+    @property
+    def last_usage(self) -> Usage:
+        """What the last ``metered`` reading and the work inside it took."""
+        return self._loaded.get(_LAST, Usage())  # type: ignore[no-any-return]
 
     def backbones(self) -> list[BackboneSpec]:
         """The distinct backbones behind the views."""

@@ -1,26 +1,21 @@
-"""From an experiment's words to objects: runtime, corpus, views, methods, tracking."""
+"""From an experiment's words to a runtime and a corpus."""
 
 from __future__ import annotations
 
+import difflib
 import os
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llmembed.contract import Method
-from llmembed.errors import ConfigError
-from llmembed.experiment import (
-    BackboneSettings,
-    Data,
-    Experiment,
-    FusedSettings,
-    LexicalSettings,
-    ProbeSettings,
-)
+from llmembed.contract import Examples, Task
+from llmembed.errors import ConfigError, DataError
+from llmembed.experiment import Data
 
 if TYPE_CHECKING:
-    from llmembed.backbones import BackboneSpec, View
-    from llmembed.texts import Corpus
+    from llmembed.texts import Corpus, CorpusSource
 
 FILES = "llmembed-files"
 
@@ -57,147 +52,112 @@ def make_runtime(
 
 
 def make_corpus(data: Data, files: str) -> Corpus:
-    """The labelled texts that ``data`` names."""
-    from llmembed.texts import load_corpus, source_of
+    """The labelled texts that ``data`` names, or the part that ``limit`` and ``tasks`` leave."""
+    from llmembed.texts import load_corpus
 
-    source = source_of(
-        data.source,
-        test=data.test,
-        text_column=data.text_column,
-        labels=data.labels,
-        multi=data.multi,
-        separator=data.separator,
-        words_column=data.words_column,
-        test_fraction=data.test_fraction,
-        limit=data.limit,
-    )
     folder = Path("llmembed-quarantine" if "://" in files else files) / "quarantine"
-    return load_corpus(
-        source,
+    corpus = load_corpus(
+        make_source(data),
         seed=data.seed,
         valid_fraction=data.valid_fraction,
         quarantine_folder=folder,
         max_bad_fraction=data.max_bad_fraction,
     )
+    if data.tasks is not None:
+        corpus = _only_tasks(corpus, data.tasks)
+    return corpus if data.limit is None else _limited(corpus, data.limit, data.seed)
 
 
-class Assembler:
-    """Builds the methods of an experiment; each backbone is resolved once, with every read that
-    any method wants of it, so that one pass over the texts serves them all."""
+def make_source(data: Data) -> CorpusSource:
+    """A benchmark's name, files (anything that exists, is a pattern or an address), or a hub id."""
+    from llmembed.texts import BENCHMARKS, Columns, CorpusSource
 
-    def __init__(self, experiment: Experiment) -> None:
-        self._experiment = experiment
-        self._specs: dict[str, BackboneSpec] = {}
-
-    def method(self, name: str) -> Method:
-        """The method the experiment calls ``name``."""
-        settings = self._experiment.methods[name]
-        if isinstance(settings, LexicalSettings):
-            from llmembed.methods.lexical import Lexical
-
-            return Lexical(
-                name=name,
-                word_ngrams=settings.word_ngrams,
-                inverse_penalties=tuple(settings.inverse_penalties),
-            )
-        if isinstance(settings, ProbeSettings):
-            from llmembed.methods.probe import Probe
-
-            return Probe(
-                name=name,
-                view=self.view(settings.view, f"methods.{name}.view"),
-                inverse_penalties=tuple(settings.inverse_penalties),
-            )
-        return self._fused(name, settings)
-
-    def _fused(self, name: str, settings: FusedSettings) -> Method:
-        from llmembed.fusion import FUSIONS
-        from llmembed.heads import HeadConfig
-        from llmembed.methods.fused import Fused
-
-        named = self._experiment.views if settings.views is None else settings.views
-        spec = FUSIONS[settings.fusion]
-        missing = spec.missing(named)
-        if missing:
+    words = [data.source] if isinstance(data.source, str) else data.source
+    labels = data.labels or {"label": "label"}
+    if len(words) == 1 and words[0] in BENCHMARKS:
+        if data.labels or data.test:
             raise ConfigError(
-                f"methods.{name}: fusion {settings.fusion!r} reads view {missing[0]!r}, "
-                f"but the views are {', '.join(named)}"
+                f"data.source: the benchmark {words[0]!r} has its own labels and test part"
             )
-        used = {"L", *spec.extras(named), *spec.rows(named)}
-        views = {
-            view: self.view(words, f"views.{view}") for view, words in named.items() if view in used
-        }
-        return Fused(
-            name=name,
-            views=views,
-            fusion=settings.fusion,
-            sigma=settings.sigma,
-            width=settings.width,
-            align=settings.align,
-            align_dropout=settings.align_dropout,
-            lexical=settings.lexical,
-            head=HeadConfig(**settings.head),
+        return CorpusSource.benchmark(words[0])
+    columns = Columns(
+        text=data.text_column,
+        labels=labels,
+        kinds={**(dict.fromkeys(labels, "multi") if data.multi else {}), **data.kinds},
+        words=data.words_column,
+        separator=data.separator,
+    )
+    fraction = 0.0 if data.test else data.test_fraction
+    if len(words) == 1 and _may_be_hub_id(words[0]):
+        return CorpusSource.hub(words[0], columns=columns, test_fraction=fraction)
+    missing = [
+        w for w in words if "://" not in w and not set(w) & set("*?[") and not Path(w).exists()
+    ]
+    if missing:
+        near = difflib.get_close_matches(missing[0], BENCHMARKS, n=1)
+        hint = f"; did you mean the benchmark {near[0]!r}?" if near else ""
+        raise DataError(
+            f"{missing[0]}: no such file, and no benchmark either ({', '.join(BENCHMARKS)}){hint}"
         )
+    return CorpusSource.files(words, columns=columns, test=data.test, test_fraction=fraction)
 
-    def backbones(self) -> list[BackboneSpec]:
-        """Every backbone that a method of the experiment reads."""
-        wanted = {self._words(view, place)[0] for view, place in self._all_views()}
-        return [self._spec(name) for name in sorted(wanted)]
 
-    def view(self, words: str, place: str) -> View:
-        """The view that ``words`` say: a backbone's name and reads. ``place`` is the key in the
-        experiment, for messages."""
-        from llmembed.backbones import View
+def _may_be_hub_id(word: str) -> bool:
+    """``owner/name``, where no such file lies here."""
+    return (
+        re.fullmatch(r"[\w.-]+/[\w.-]+", word) is not None
+        and not Path(word).exists()
+        and not Path(word).parent.is_dir()
+    )
 
-        backbone, reads = self._words(words, place)
-        return View(backbone=self._spec(backbone), reads=reads)
 
-    def _words(self, words: str, place: str) -> tuple[str, tuple[Any, ...]]:
-        from llmembed.backbones import parse_reads
-
-        backbone, _, reads = words.strip().partition(" ")
-        if backbone not in self._experiment.backbones:
-            known = ", ".join(self._experiment.backbones)
-            raise ConfigError(f"{place}: no backbone {backbone!r}; known are {known}")
-        if not reads.strip():
-            raise ConfigError(f"{place}: {words!r} names no reads; write for example `{backbone} mean:1-5`")
-        try:
-            return backbone, parse_reads(reads)
-        except ConfigError as error:
-            raise ConfigError(f"{place}: {error}") from None
-
-    def _spec(self, name: str) -> BackboneSpec:
-        if name not in self._specs:
-            from llmembed.backbones import resolve
-
-            settings: BackboneSettings = self._experiment.backbones[name]
-            reads: list[Any] = [*self._words(f"{name} {settings.reads}", f"backbones.{name}.reads")[1]] if settings.reads else []
-            for view, place in self._all_views():
-                backbone, wanted = self._words(view, place)
-                reads += wanted if backbone == name else ()
-            self._specs[name] = resolve(
-                settings.model,
-                reads=reads or None,
-                max_tokens=settings.max_tokens,
-                long_texts=settings.long_texts,
-                dtype=settings.dtype,
-                template=settings.template,
-                trust_remote_code=settings.trust_remote_code,
+def _only_tasks(corpus: Corpus, names: Sequence[str]) -> Corpus:
+    tasks = {task.name: task for task in corpus.tasks}
+    for name in names:
+        if name not in tasks:
+            raise ConfigError(
+                f"data.tasks: {corpus.name} has no task {name!r}, it has {', '.join(tasks)}"
             )
-        return self._specs[name]
 
-    def _all_views(self) -> list[tuple[str, str]]:
-        """Every view that some method uses, with its place in the experiment."""
-        found: list[tuple[str, str]] = []
-        for name, method in self._experiment.methods.items():
-            if isinstance(method, ProbeSettings):
-                found.append((method.view, f"methods.{name}.view"))
-            elif isinstance(method, FusedSettings):
-                if method.views is None:
-                    found += [(words, f"views.{v}") for v, words in self._experiment.views.items()]
-                else:
-                    found += [(words, f"methods.{name}.views.{v}") for v, words in method.views.items()]
-        return found
+    def cut(examples: Examples) -> Examples:
+        words = examples.words if any(tasks[name].kind == "tokens" for name in names) else None
+        labels = {name: examples.labels[name] for name in names}
+        return replace(examples, labels=labels, words=words)
+
+    return _changed(corpus, tuple(tasks[name] for name in names), cut, corpus.partial)
+
+
+def _limited(corpus: Corpus, limit: int, seed: int) -> Corpus:
+    """``limit`` rows of each part, drawn by ``seed``, in their order."""
+    import numpy as np
+
+    def cut(examples: Examples) -> Examples:
+        if len(examples) <= limit:
+            return examples
+        rows = np.random.default_rng(seed).choice(len(examples), limit, replace=False)
+        return examples.select(np.sort(rows))
+
+    return _changed(corpus, corpus.tasks, cut, f"{limit} rows of each part, drawn by seed {seed}")
+
+
+def _changed(
+    corpus: Corpus,
+    tasks: tuple[Task, ...],
+    cut: Callable[[Examples], Examples],
+    partial: str | None,
+) -> Corpus:
+    from llmembed.texts import digest_of
+
+    splits = {name: cut(examples) for name, examples in corpus.splits.items()}
+    return replace(
+        corpus,
+        tasks=tasks,
+        train=splits["train"],
+        valid=splits["valid"],
+        test=splits.get("test"),
+        digest=digest_of(tasks, splits),
+        partial=partial,
+    )
 
 
 def described(sources: str | Sequence[str]) -> str:

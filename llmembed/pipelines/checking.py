@@ -13,7 +13,16 @@ from llmembed.errors import LlmembedError
 from llmembed.pipelines.assembly import files_folder, make_runtime
 from llmembed.pipelines.printing import console, write_json
 
-PACKAGES = ("torch", "transformers", "ray", "mlflow", "datasets", "deepspeed", "peft", "nvidia-ml-py")
+PACKAGES = (
+    "torch",
+    "transformers",
+    "ray",
+    "mlflow",
+    "datasets",
+    "deepspeed",
+    "peft",
+    "nvidia-ml-py",
+)
 
 Finding = tuple[bool, str]
 
@@ -78,7 +87,11 @@ def _energy() -> Finding:
     from llmembed.metering import METERS
 
     devices = {name: make() for name, make in METERS.items()}
-    measured = [name for name, meter in devices.items() if meter.measured and meter.joules(meter.read(), meter.read())]
+    measured = [
+        name
+        for name, meter in devices.items()
+        if meter.measured and meter.joules(meter.read(), meter.read())
+    ]
     if measured:
         return True, f"measured by {', '.join(measured)}"
     return True, "no counter to read: joules are estimated from declared power, and marked ~"
@@ -88,7 +101,10 @@ def _minilm() -> Finding:
     from llmembed.backbones import resolve
 
     spec = resolve("minilm")
-    return True, f"weights of all-MiniLM-L6-v2 found, sha256 {(spec.weights_sha256 or '')[:12]}… as expected"
+    return (
+        True,
+        f"all-MiniLM-L6-v2 found, sha256 {(spec.weights_sha256 or '')[:12]}… as expected",
+    )
 
 
 def _benchmarks() -> Finding:
@@ -110,10 +126,9 @@ def _disk(place: str) -> Finding:
 
 
 def _mlflow(place: str) -> Finding:
-    from llmembed.tracking import Tracking, ui_command
+    from llmembed.tracking import Tracking
 
-    tracking = Tracking(uri=None, experiment=None, files=place)
-    return True, f"see runs with: {ui_command(tracking.uri)}"
+    return True, f"see runs with: {Tracking(files=place).ui_command}"
 
 
 def _ray(place: str, address: str | None) -> Finding:

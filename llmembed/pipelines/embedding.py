@@ -6,7 +6,8 @@ import time
 from typing import Any
 
 from llmembed.experiment import Experiment
-from llmembed.pipelines.assembly import Assembler, make_corpus, make_runtime
+from llmembed.pipelines.assembler import Assembler
+from llmembed.pipelines.assembly import make_corpus, make_runtime
 from llmembed.pipelines.printing import console, write_json
 
 
@@ -25,10 +26,14 @@ def embed(experiment: Experiment, *, json_path: str | None = None) -> list[dict[
     specs = assembler.backbones()
     with make_runtime(**settings.model_dump()) as runtime:
         corpus = make_corpus(experiment.data, runtime.files)
-        texts = [*corpus.train.texts, *corpus.valid.texts, *(corpus.test.texts if corpus.test else ())]
+        texts = [
+            *corpus.train.texts,
+            *corpus.valid.texts,
+            *(corpus.test.texts if corpus.test else ()),
+        ]
         for spec in specs:
             start = time.perf_counter()
-            embedded = embed_texts(spec, texts, runtime)
+            embedded = embed_texts(spec, texts, runtime, keep=False)
             record = {
                 "corpus": corpus.name,
                 "partial": corpus.partial,
@@ -36,9 +41,18 @@ def embed(experiment: Experiment, *, json_path: str | None = None) -> list[dict[
                 "fingerprint": spec.fingerprint(),
                 "dtype": spec.dtype,
                 "seconds": time.perf_counter() - start,
-                **embedded.figures(),
+                "computed": embedded.computed,
+                "reused": embedded.reused,
+                "duplicates": embedded.duplicates,
+                "rows_per_second": embedded.rows_per_second,
+                "tokens_per_second": embedded.tokens_per_second,
+                "padding": embedded.padding,
+                "cut_texts": embedded.cut_texts,
+                "cut_tokens": embedded.cut_tokens,
+                "damaged_parts": list(embedded.damaged),
+                "usage": embedded.usage.to_json(),
             }
             records.append(record)
-            out.print(embedded.sentence(f"{corpus.name} with {spec.label}"))
+            out.print(f"{corpus.name} with {spec.label}: {embedded.summary()}")
     write_json(json_path, records)
     return records

@@ -21,6 +21,8 @@ import pyarrow.parquet as pq
 from llmembed.contract import Classifier, Prediction, Reader, Task
 
 UNKNOWN = "unknown"
+COLUMNS = ("file", "index", "text")
+"""What a labelled row is known by; ``index`` is its number in its file, from 0."""
 SHIP_AT_MOST = 256 * 2**20
 """Bytes of a classifier's folder that travel to the actors; a larger one must lie on a path that
 every node sees."""
@@ -33,7 +35,6 @@ class Chunks:
 
     number: int
     reader: Reader
-    text_column: str
     done: frozenset[str]
 
     def __call__(self) -> Iterator[pa.Table]:
@@ -41,11 +42,10 @@ class Chunks:
             part = f"part-{self.number:05d}-{index:06d}"
             if part not in self.done and table.num_rows:
                 columns = {"part": [part]}
-                for name in ("file", "row", self.text_column):
+                for name in COLUMNS:
                     values = table[name].combine_chunks()
-                    columns["text" if name == self.text_column else name] = pa.ListArray.from_arrays(
-                        pa.array([0, len(values)], pa.int32()), values
-                    )
+                    ends = pa.array([0, len(values)], pa.int32())
+                    columns[name] = pa.ListArray.from_arrays(ends, values)
                 yield pa.table(columns)
 
 
@@ -61,7 +61,9 @@ class MakeLabeller:
     thresholds: Mapping[str, float]
 
     @classmethod
-    def of(cls, folder: Path, parts: Path, scores: bool, thresholds: Mapping[str, float]) -> MakeLabeller:
+    def of(
+        cls, folder: Path, parts: Path, scores: bool, thresholds: Mapping[str, float]
+    ) -> MakeLabeller:
         files = [path for path in folder.rglob("*") if path.is_file()]
         small = sum(path.stat().st_size for path in files) <= SHIP_AT_MOST
         return cls(
@@ -99,7 +101,7 @@ class Labeller:
         for chunk in chunks.to_pylist():
             with Meter() as meter:
                 predictions = self.classifier.predict(chunk["text"])
-            columns = {name: chunk[name] for name in ("file", "row", "text")}
+            columns = {name: chunk[name] for name in COLUMNS}
             for task in self.classifier.tasks:
                 columns |= answers(
                     task,
@@ -128,7 +130,8 @@ def answers(
         names = [None if label < 0 else task.classes[label] for label in prediction.labels]
         if threshold is not None and best is not None:
             names = [
-                UNKNOWN if score < threshold else name for name, score in zip(names, best, strict=True)
+                UNKNOWN if score < threshold else name
+                for name, score in zip(names, best, strict=True)
             ]
     columns: dict[str, Any] = {f"{prefix}label": names}
     if best is not None:

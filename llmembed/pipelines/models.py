@@ -17,7 +17,7 @@ def find_classifier(model: str, *, files: str, tracking_uri: str | None = None) 
     alone, which means its champion. Raises ``ModelError``.
     """
     from llmembed.methods import MANIFEST
-    from llmembed.tracking import Tracking
+    from llmembed.tracking import Tracking, download
 
     folder = Path(model)
     if folder.is_dir():
@@ -32,6 +32,4 @@ def find_classifier(model: str, *, files: str, tracking_uri: str | None = None) 
         )
     alias = found["alias"] or (None if found["version"] else "champion")
     address = f"models:/{found['name']}" + (f"@{alias}" if alias else f"/{found['version']}")
-    tracking = Tracking(uri=tracking_uri, experiment=None, files=files)
-    path: Path = tracking.registry().download(address)
-    return path
+    return download(Tracking(tracking_uri, files=files), address)

@@ -74,14 +74,13 @@ def predict(
         _claim(parts, folder, data, text_column, scores, unknown_below)
         done = frozenset(path.stem for path in parts.glob("part-*.parquet"))
         reused = sum(pq.read_metadata(parts / f"{name}.parquet").num_rows for name in done)
-        chunks = [
-            Chunks(number=n, reader=reader, text_column=text_column, done=done)
-            for n, reader in enumerate(readers)
-        ]
+        chunks = [Chunks(number=n, reader=reader, done=done) for n, reader in enumerate(readers)]
         thresholds = {t.name: unknown_below for t in classifier.tasks if unknown_below is not None}
         make = MakeLabeller.of(folder, parts, scores, thresholds)
         rows, usage = 0, Usage()
-        for table in runtime.map_texts(chunks, [Stage(make=make, rows=1, model=True)], label="predict"):
+        for table in runtime.map_texts(
+            chunks, [Stage(make=make, rows=1, model=True)], label="predict"
+        ):
             for record in table.to_pylist():
                 rows += record["rows"]
                 usage += Usage.from_json(json.loads(record["usage"]))
@@ -104,7 +103,9 @@ def predict(
     return result
 
 
-def _readers(data: Sequence[str], text_column: str, parts: Path) -> tuple[list[Any], Callable[[], int]]:
+def _readers(
+    data: Sequence[str], text_column: str, parts: Path
+) -> tuple[list[Any], Callable[[], int]]:
     """The readers of ``data``, and a function that counts the rows they set aside."""
     from llmembed.texts import readers
 
@@ -160,7 +161,13 @@ def _identity(source: str) -> list[Any]:
     if path.is_dir():
         found = sorted(p for p in path.rglob("*") if p.is_file())
     else:
-        found = [path] if path.is_file() else sorted(Path().glob(source)) if "://" not in source and not path.is_absolute() else []
+        found = (
+            [path]
+            if path.is_file()
+            else sorted(Path().glob(source))
+            if "://" not in source and not path.is_absolute()
+            else []
+        )
     return [source, [[str(p), p.stat().st_size, p.stat().st_mtime_ns] for p in found]]
 
 
@@ -188,7 +195,9 @@ def _join(parts: Sequence[Path], target: Path) -> None:
 
 
 def _csv_schema(schema: pa.Schema) -> pa.Schema:
-    return pa.schema([pa.field(f.name, pa.string() if pa.types.is_list(f.type) else f.type) for f in schema])
+    return pa.schema(
+        [pa.field(f.name, pa.string() if pa.types.is_list(f.type) else f.type) for f in schema]
+    )
 
 
 def _for_csv(table: pa.Table) -> pa.Table:

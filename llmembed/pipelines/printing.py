@@ -6,15 +6,26 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rich.markup import escape
+
 if TYPE_CHECKING:
     from rich.console import Console
+
+    from llmembed.evaluation import Leaderboard
+    from llmembed.texts import Corpus
+    from llmembed.tracking import Registered
+
+WIDTH = 110
+WORDS = {"single": "classes", "multi": "labels", "tokens": "tags"}
 
 
 def console(*, stderr: bool = False) -> Console:
     """Where results are printed; figures are left as they are, without colouring."""
     from rich.console import Console
 
-    return Console(highlight=False, soft_wrap=True, stderr=stderr)
+    out = Console(highlight=False, soft_wrap=True, stderr=stderr)
+    # A pipe or a file has no width; the leaderboard needs this much.
+    return out if out.is_terminal else Console(file=out.file, highlight=False, width=WIDTH)
 
 
 def write_json(path: str | None, figures: Any) -> None:
@@ -22,4 +33,49 @@ def write_json(path: str | None, figures: Any) -> None:
     if path is not None:
         target = Path(path)
         target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text(json.dumps(figures, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        target.write_text(
+            json.dumps(figures, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
+        )
+
+
+def say_corpus(out: Console, corpus: Corpus) -> None:
+    """What was read, and all that a reader of its figures must know."""
+    sizes = ", ".join(f"{len(examples):,} {part}" for part, examples in corpus.splits.items())
+    tasks = ", ".join(
+        f"{task.name} ({len(task.classes)} {WORDS[task.kind]})" for task in corpus.tasks
+    )
+    out.print(f"[bold]{escape(corpus.name)}[/]: {sizes}; {escape(tasks)}")
+    if corpus.partial:
+        out.print(f"  partial data: {escape(corpus.partial)}", style="yellow")
+    if corpus.quarantined:
+        bad = corpus.quarantined
+        out.print(f"  {bad.count} bad rows set aside in {escape(str(bad.path))}", style="yellow")
+
+
+def say_leaderboard(
+    out: Console,
+    board: Leaderboard,
+    registered: Registered | None,
+    stored: Path,
+    ui_command: str,
+    saved: str | None,
+) -> None:
+    """The table, what became of the winner, and what to type next."""
+    out.print()
+    out.print(board, soft_wrap=False)
+    out.print()
+    if registered is None:
+        out.print("no winner: every fit failed or was skipped", style="red")
+    else:
+        out.print(
+            f"winner: [bold]{escape(str(registered.method))}[/], registered as {registered.name} "
+            f"version {registered.version}, {registered.alias} ({escape(registered.reason)})"
+        )
+        out.print(
+            f"  label your texts:  llmembed predict --model {registered.name}@{registered.alias} "
+            "--data FILE.csv --output labels.csv"
+        )
+    if saved:
+        out.print(f"  saved in:          {escape(saved)}")
+    out.print(f"  see every run:     {escape(ui_command)}")
+    out.print(f"  this table again:  llmembed report {escape(str(stored))}")

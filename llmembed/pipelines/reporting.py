@@ -41,7 +41,7 @@ def report(
     if markdown:
         print(board.to_markdown())
     else:
-        console().print(board.table())
+        console().print(board)
     write_json(json_path, content)
 
 

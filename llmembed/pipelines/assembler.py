@@ -1,0 +1,145 @@
+"""From the methods an experiment names to ``Method`` objects over resolved backbones."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from llmembed.contract import Method
+from llmembed.errors import ConfigError
+from llmembed.experiment import (
+    BackboneSettings,
+    Experiment,
+    FusedSettings,
+    LexicalSettings,
+    ProbeSettings,
+    head_config,
+)
+
+if TYPE_CHECKING:
+    from llmembed.backbones import BackboneSpec, View
+
+
+class Assembler:
+    """Builds the methods of an experiment; each backbone is resolved once, with every read that
+    any method wants of it, so that one pass over the texts serves them all."""
+
+    def __init__(self, experiment: Experiment) -> None:
+        self._experiment = experiment
+        self._specs: dict[str, BackboneSpec] = {}
+
+    def method(self, name: str) -> Method:
+        """The method the experiment calls ``name``."""
+        settings = self._experiment.methods[name]
+        if isinstance(settings, LexicalSettings):
+            from llmembed.methods.lexical import Lexical
+
+            return Lexical(
+                name=name,
+                word_ngrams=settings.word_ngrams,
+                inverse_penalties=tuple(settings.inverse_penalties),
+            )
+        if isinstance(settings, ProbeSettings):
+            from llmembed.methods.probe import Probe
+
+            return Probe(
+                name=name,
+                view=self.view(settings.view, f"methods.{name}.view"),
+                inverse_penalties=tuple(settings.inverse_penalties),
+            )
+        return self._fused(name, settings)
+
+    def _fused(self, name: str, settings: FusedSettings) -> Method:
+        from llmembed.fusion import FUSIONS
+        from llmembed.methods.fused import Fused
+
+        named = self._experiment.views if settings.views is None else settings.views
+        spec = FUSIONS[settings.fusion]
+        missing = spec.missing(named)
+        if missing:
+            raise ConfigError(
+                f"methods.{name}: fusion {settings.fusion!r} reads view {missing[0]!r}, "
+                f"but the views are {', '.join(named)}"
+            )
+        used = {"L", *spec.extras(named), *spec.rows(named)}
+        views = {
+            view: self.view(words, f"views.{view}") for view, words in named.items() if view in used
+        }
+        return Fused(
+            name=name,
+            views=views,
+            fusion=settings.fusion,
+            sigma=settings.sigma,
+            width=settings.width,
+            align=settings.align,
+            align_dropout=settings.align_dropout,
+            lexical=settings.lexical,
+            head=head_config(settings.head),
+        )
+
+    def backbones(self) -> list[BackboneSpec]:
+        """Every backbone that a method of the experiment reads."""
+        wanted = {self._words(view, place)[0] for view, place in self._all_views()}
+        return [self._spec(name) for name in sorted(wanted)]
+
+    def view(self, words: str, place: str) -> View:
+        """The view that ``words`` say: a backbone's name and reads. ``place`` is the key in the
+        experiment, for messages."""
+        from llmembed.backbones import View
+
+        backbone, reads = self._words(words, place)
+        return View(backbone=self._spec(backbone), reads=reads)
+
+    def _words(self, words: str, place: str) -> tuple[str, tuple[Any, ...]]:
+        from llmembed.backbones import parse_reads
+
+        backbone, _, reads = words.strip().partition(" ")
+        if backbone not in self._experiment.backbones:
+            known = ", ".join(self._experiment.backbones)
+            raise ConfigError(f"{place}: no backbone {backbone!r}; known are {known}")
+        if not reads.strip():
+            raise ConfigError(
+                f"{place}: {words!r} names no reads; write for example `{backbone} mean:1-5`"
+            )
+        try:
+            return backbone, parse_reads(reads)
+        except ConfigError as error:
+            raise ConfigError(f"{place}: {error}") from None
+
+    def _spec(self, name: str) -> BackboneSpec:
+        if name not in self._specs:
+            from llmembed.backbones import resolve
+
+            settings: BackboneSettings = self._experiment.backbones[name]
+            reads: list[Any] = (
+                [*self._words(f"{name} {settings.reads}", f"backbones.{name}.reads")[1]]
+                if settings.reads
+                else []
+            )
+            for view, place in self._all_views():
+                backbone, wanted = self._words(view, place)
+                reads += wanted if backbone == name else ()
+            self._specs[name] = resolve(
+                settings.model,
+                reads=reads or None,
+                max_tokens=settings.max_tokens,
+                long_texts=settings.long_texts,
+                dtype=settings.dtype,
+                template=settings.template,
+                trust_remote_code=settings.trust_remote_code,
+            )
+        return self._specs[name]
+
+    def _all_views(self) -> list[tuple[str, str]]:
+        """Every view that some method uses, with its place in the experiment."""
+        found: list[tuple[str, str]] = []
+        for name, method in self._experiment.methods.items():
+            if isinstance(method, ProbeSettings):
+                found.append((method.view, f"methods.{name}.view"))
+            elif isinstance(method, FusedSettings):
+                if method.views is None:
+                    found += [(words, f"views.{v}") for v, words in self._experiment.views.items()]
+                else:
+                    found += [
+                        (words, f"methods.{name}.views.{v}") for v, words in method.views.items()
+                    ]
+        return found
