@@ -12,8 +12,9 @@ from __future__ import annotations
 
 from llmembed.texts.benchmarks import BENCHMARKS, Benchmark
 from llmembed.texts.columns import Columns
-from llmembed.texts.corpus import Corpus, CorpusSource, digest_of, load_corpus
+from llmembed.texts.corpus import Corpus, digest_of, load_corpus
 from llmembed.texts.quarantine import BadRow, Quarantine
+from llmembed.texts.source import CorpusSource
 from llmembed.texts.streaming import FileReader, readers
 
 __all__ = [

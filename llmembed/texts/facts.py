@@ -13,10 +13,13 @@ from llmembed.errors import DataError
 from llmembed.texts.split import hold_out, joint
 
 
-def _text_numbers(texts: Sequence[str]) -> npt.NDArray[np.int64]:
-    """Equal texts get equal numbers, int64 (N,)."""
-    encoded = pa.array(texts, pa.large_string()).dictionary_encode()
-    return np.asarray(encoded.indices, dtype=np.int64)
+def text_numbers(texts: Mapping[str, Sequence[str]]) -> dict[str, npt.NDArray[np.int64]]:
+    """For each split int64 (N,): equal texts, in whichever split, have equal numbers from 0."""
+    chunks = [pa.array(part, pa.large_string()) for part in texts.values()]
+    encoded = pa.concat_arrays(chunks).dictionary_encode()
+    numbers = np.asarray(encoded.indices, dtype=np.int64)
+    cuts = np.cumsum([len(part) for part in texts.values()])[:-1]
+    return dict(zip(texts, np.split(numbers, cuts), strict=True))
 
 
 def strata_of(examples: Examples, tasks: Sequence[Task]) -> npt.NDArray[np.int64]:
@@ -35,41 +38,49 @@ def strata_of(examples: Examples, tasks: Sequence[Task]) -> npt.NDArray[np.int64
 
 
 def hold_out_rows(
-    examples: Examples, tasks: Sequence[Task], *, fraction: float, seed: int, what: str
-) -> tuple[Examples, Examples]:
-    """(what stays, what is held out). Raises ``DataError`` when nothing could be held out."""
-    numbers = _text_numbers(examples.texts)
+    examples: Examples,
+    numbers: npt.NDArray[np.int64],
+    tasks: Sequence[Task],
+    *,
+    fraction: float,
+    seed: int,
+    what: str,
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """(rows that stay, rows held out), texts of one number on one side. Raises ``DataError`` when
+    nothing could be held out."""
     kept, held = hold_out(numbers, strata_of(examples, tasks), fraction=fraction, seed=seed)
     if not len(held):
         raise DataError(
             f"{len(examples)} rows with {len(np.unique(numbers))} distinct texts are too few to "
             f"hold out {fraction:g} of them as {what} rows; raise the fraction or give more rows"
         )
-    return examples.select(kept), examples.select(held)
+    return kept, held
 
 
-def facts_of(tasks: Sequence[Task], splits: Mapping[str, Examples]) -> dict[str, str]:
+def facts_of(
+    tasks: Sequence[Task],
+    splits: Mapping[str, Examples],
+    numbers: Mapping[str, npt.NDArray[np.int64]],
+) -> dict[str, str]:
     """Notes on equal texts: across splits, within them, and under different labels."""
-    names = list(splits)
-    lengths = [len(splits[name]) for name in names]
-    numbers = _text_numbers([text for name in names for text in splits[name].texts])
-    cuts = np.split(numbers, np.cumsum(lengths)[:-1])
-    by_split = dict(zip(names, cuts, strict=True))
+    size = 1 + max(int(part.max()) for part in numbers.values())
+    occurs = {split: np.bincount(part, minlength=size) > 0 for split, part in numbers.items()}
     notes: dict[str, str] = {}
-    seen = by_split["train"]
-    if "valid" in by_split and "test" in by_split:
-        seen = np.concatenate([seen, by_split["valid"]])
-    for split, earlier in (("test", seen), ("valid", by_split["train"])):
-        if split not in by_split:
-            continue
-        leaked = int(np.isin(by_split[split], earlier).sum())
+    seen = occurs["train"]
+    if "test" in numbers:
+        earlier = seen | occurs["valid"]
+        leaked = int(earlier[numbers["test"]].sum())
         if leaked:
-            of = "train or valid" if split == "test" else "train"
-            notes[f"leak_{split}"] = (
-                f"{leaked} of {len(by_split[split])} {split} rows have a text that also occurs "
-                f"in {of}"
+            notes["leak_test"] = (
+                f"{leaked} of {len(numbers['test'])} test rows have a text that also occurs in "
+                "train or valid"
             )
-    repeated = {split: len(values) - len(np.unique(values)) for split, values in by_split.items()}
+    leaked = int(seen[numbers["valid"]].sum())
+    if leaked:
+        notes["leak_valid"] = (
+            f"{leaked} of {len(numbers['valid'])} valid rows have a text that also occurs in train"
+        )
+    repeated = {split: len(part) - int(occurs[split].sum()) for split, part in numbers.items()}
     if any(repeated.values()):
         notes["repeated"] = "repeated texts: " + ", ".join(
             f"{count} in {split}" for split, count in repeated.items() if count
@@ -77,9 +88,10 @@ def facts_of(tasks: Sequence[Task], splits: Mapping[str, Examples]) -> dict[str,
     for task in tasks:
         if task.kind != "single":
             continue
-        labels = np.concatenate([splits[name].labels[task.name] for name in names])
-        pairs = np.unique(np.stack([numbers, labels]), axis=1)
-        several = int((np.unique(pairs[0], return_counts=True)[1] > 1).sum())
+        labels = np.concatenate([splits[split].labels[task.name] for split in numbers])
+        texts = np.concatenate(list(numbers.values()))
+        pairs = np.unique(texts * len(task.classes) + labels)
+        several = int((np.bincount(pairs // len(task.classes)) > 1).sum())
         if several:
             notes[f"conflicts_{task.name}"] = (
                 f"{several} distinct texts carry more than one label of {task.name}"
