@@ -25,7 +25,9 @@ class HeadConfig:
     along a half cosine over ``epochs``, after one epoch of warm-up. ``patience``: epochs without a
     better validation accuracy before training stops; the best epoch's weights are kept. None
     trains all ``epochs`` and keeps the last weights. ``class_weights``: the loss of a class is
-    weighted by the inverse of its share. ``precision``: ``bf16`` computes matrix products in
+    weighted by the inverse of its share. ``batch``: rows in a step, fewer when an epoch would
+    otherwise have less than ``least_steps`` steps (never fewer than 16), so that a few hundred
+    texts are not seen in a handful of steps. ``precision``: ``bf16`` computes matrix products in
     bfloat16, weights and optimiser stay in float32; ``auto`` does so where the hardware does.
     ``calibrate``: one temperature per task is fitted on validation.
     """
@@ -40,6 +42,7 @@ class HeadConfig:
     label_smoothing: float = 0.0
     class_weights: bool = False
     batch: int = 128
+    least_steps: int = 32
     epochs: int = 60
     patience: int | None = 8
     precision: Literal["auto", "fp32", "bf16"] = "auto"
@@ -75,12 +78,19 @@ class HeadConfig:
             "weight_decay": 0.0,
             "schedule": "constant",
             "batch": 1024,
+            "least_steps": 1,
             "epochs": 100,
             "patience": None,
             "precision": "fp32",
             "calibrate": False,
         }
         return cls(**{**settings, **changes})
+
+    def batch_for(self, count: int) -> int:
+        """Rows in a step when there are ``count`` training rows."""
+        if self.least_steps == 1:
+            return self.batch
+        return min(self.batch, max(16, count // self.least_steps))
 
     def to_json(self) -> dict[str, Any]:
         return {**asdict(self), "widths": list(self.widths)}
@@ -101,6 +111,7 @@ _RANGES: tuple[tuple[str, float, float], ...] = (
     ("weight_decay", 0, 1e3),
     ("label_smoothing", 0, 1),
     ("batch", 1, float("inf")),
+    ("least_steps", 1, float("inf")),
     ("epochs", 1, float("inf")),
     ("seed", 0, 2**63),
 )

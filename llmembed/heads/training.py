@@ -136,7 +136,8 @@ def train_head(
     parameters makes of the views is computed once; it stays on the device when it fits in half of
     the free memory, otherwise batches are read from ``views`` as they come (``resident`` decides
     instead). ``reporter`` hears of every epoch. The caller's random state and number of threads
-    are left as they were. The ``fusion`` module itself is trained, in place.
+    are left as they were. The ``fusion`` module is initialised by ``config.seed`` and trained
+    in place.
 
     Raises ``DataError`` for views and labels that do not fit together or are not finite,
     ``UnsupportedError`` for word tasks, ``ConfigError`` when the loss stops being finite,
@@ -150,6 +151,7 @@ def train_head(
     check_labels(valid_labels, tasks, valid_count, "validation")
     place = pick_device(device)
     with _threads(threads), _own_randomness(config.seed, place) as order:
+        _initialise(fusion)
         model = FusedHeads(fusion, tasks, config)
         model.to(place)
         rows = Rows(model, views, count, place, resident=resident, fit=True)
@@ -172,6 +174,15 @@ def train_head(
         metrics=metrics,
         epochs=epochs,
     )
+
+
+def _initialise(fusion: FusionModule) -> None:
+    """Draw the fusion's weights anew, so that they follow from the seed and not from the caller's
+    random state."""
+    assert isinstance(fusion, nn.Module)
+    for module in fusion.modules():
+        if isinstance(module, nn.Linear):
+            module.reset_parameters()
 
 
 def _truth(labels: Labels, tasks: Sequence[Task], device: torch.device) -> dict[str, Tensor]:
@@ -201,7 +212,8 @@ def _optimise(
     losses = _losses(tasks, truth, config)
     device = rows.device
     precision = pick_precision(config.precision, device)
-    per_epoch = math.ceil(rows.count / config.batch)
+    batch_rows = config.batch_for(rows.count)
+    per_epoch = math.ceil(rows.count / batch_rows)
     best: tuple[float, float] | None = None
     kept: list[Tensor] = []
     waited = 0
@@ -210,7 +222,7 @@ def _optimise(
         model.train()
         total = torch.zeros((), device=device)
         shuffled = torch.randperm(rows.count, generator=order)
-        for number, batch in enumerate(torch.split(shuffled, config.batch)):
+        for number, batch in enumerate(torch.split(shuffled, batch_rows)):
             rate = config.learning_rate * _rate(config, (epoch - 1) * per_epoch + number, per_epoch)
             for group in optimiser.param_groups:
                 group["lr"] = rate
