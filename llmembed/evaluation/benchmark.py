@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import json
-import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, is_dataclass, replace
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -31,6 +28,7 @@ from llmembed.evaluation.confidence import confidence_and_correct, reliability
 from llmembed.evaluation.coverage import choose_threshold, coverage_curve
 from llmembed.evaluation.latency import measure_latency
 from llmembed.evaluation.metrics import Scores, score
+from llmembed.evaluation.provenance import plain, settings_of, versions
 from llmembed.evaluation.result import Calibration, Result, Selective
 from llmembed.metering import Meter, Prices
 
@@ -133,14 +131,14 @@ def _blank(method: Method, corpus: Corpus, seed: int) -> Result:
     return Result(
         method=method.name,
         label=str(getattr(method, "label", method.name)),
-        settings=_settings(method),
+        settings=settings_of(method),
         seed=seed,
         corpus=corpus.name,
         digest=corpus.digest,
         partial=corpus.partial,
         machinery_only=bool(getattr(method, "machinery_only", False)),
         deterministic=bool(getattr(method, "deterministic", False)),
-        versions=_versions(),
+        versions=versions(),
         time=datetime.now(UTC).isoformat(timespec="seconds"),
     )
 
@@ -204,7 +202,7 @@ def _scored(
         fit_usage=classifier.fit_usage,
         predict_usage=usage,
         parameters_trained=classifier.parameters_trained,
-        chosen=_plain(getattr(classifier, "settings", {})),
+        chosen=plain(getattr(classifier, "settings", {})),
     )
 
 
@@ -265,41 +263,3 @@ def _calibration(task: Task, valid: Answered, judged: Answered) -> Calibration:
         ece_before=ece(judged[1]),
         ece_after=ece(replace(judged[1], scores=softened)),
     )
-
-
-def _settings(method: Method) -> dict[str, Any]:
-    """What the method was told, seed apart, as plain JSON."""
-    if hasattr(method, "settings"):
-        return dict(_plain(method.settings))
-    if not is_dataclass(method):
-        return {}
-    named = {item.name: getattr(method, item.name) for item in fields(method) if item.repr}
-    return {key: _plain(value) for key, value in named.items() if key not in _NOT_SETTINGS}
-
-
-_NOT_SETTINGS = {"name", "label", "seed", "machinery_only", "deterministic"}
-
-
-def _plain(value: Any) -> Any:
-    if hasattr(value, "to_json"):
-        return _plain(value.to_json())
-    if is_dataclass(value) and not isinstance(value, type):
-        return {item.name: _plain(getattr(value, item.name)) for item in fields(value)}
-    if isinstance(value, Mapping):
-        return {str(key): _plain(part) for key, part in value.items()}
-    if isinstance(value, (list, tuple, set, frozenset, np.ndarray)):
-        parts = sorted(value) if isinstance(value, (set, frozenset)) else value
-        return [_plain(part) for part in parts]
-    if isinstance(value, np.generic):
-        return value.item()
-    return json.loads(json.dumps(value, default=str))
-
-
-def _versions() -> dict[str, str]:
-    found = {"python": platform.python_version()}
-    for package in ("llmembed", "numpy", "scikit-learn", "torch", "transformers", "ray"):
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found

@@ -40,12 +40,12 @@ def confusion_picture(scores: Scores, path: str | Path, *, title: str | None = N
     names = [row.name for row in scores.per_class]
     n = len(names)
     longest = min(max(len(name) for name in names), 28)
-    cell = 0.62 if n <= 10 else 0.46 if n <= NUMBERS_UP_TO else 0.225
+    cell = 0.62 if n <= 10 else 0.44 if n <= NUMBERS_UP_TO else 0.235
     font = 10.0 if n <= 10 else 8.5 if n <= NUMBERS_UP_TO else 7.0
     margin = 0.6 + (longest + 6) * font / 72 * 0.6
     figure = _figure(n * cell + margin + 1.1, n * cell + margin + 0.6)
     axes = figure.subplots()
-    image = axes.imshow(shares, cmap="Blues", vmin=0.0, vmax=1.0)
+    image = axes.imshow(np.ma.masked_less(shares, 0.005), cmap="Blues", vmin=0.0, vmax=1.0)
     short = [name if len(name) <= 28 else name[:27] + "…" for name in names]
     turned: dict[str, Any] = {"rotation": 90}
     if n <= 10:
@@ -57,7 +57,7 @@ def confusion_picture(scores: Scores, path: str | Path, *, title: str | None = N
     axes.set_yticks(np.arange(n + 1) - 0.5, minor=True)
     axes.grid(which="minor", color="#e4e4e4", linewidth=0.6)
     axes.tick_params(which="both", length=0)
-    small = font - 1.5 if n <= NUMBERS_UP_TO else 4.8
+    small = font - 1.0 if n <= NUMBERS_UP_TO else 5.6
     for i, j in zip(*np.nonzero(shares >= 0.005), strict=True):
         if n > NUMBERS_UP_TO and i != j and shares[i, j] < 0.05:
             continue
@@ -84,7 +84,9 @@ def front_picture(board: Leaderboard, path: str | Path) -> Path:
     figure = _figure(8.4, 5.2)
     axes = figure.subplots()
     if not rows:
+        axes.set_axis_off()
         axes.text(0.5, 0.5, "no fitted row with a known energy", ha="center", color=GREY)
+        return _save(figure, path)
     front = _front(rows)
     energies = [row.energy_kwh or 0.0 for row in rows]
     values = [row.shown_mean.mean for row in rows if row.shown_mean]
@@ -93,8 +95,7 @@ def front_picture(board: Leaderboard, path: str | Path) -> Path:
     for row, x, y in zip(rows, energies, values, strict=True):
         colour = BLUE if row in front else GREY
         marker = "o" if not row.energy_is_estimated else "D"
-        sd = row.shown_mean.sd if row.shown_mean else None
-        axes.errorbar(x, y, yerr=sd, color=colour, capsize=3, lw=1.2, zorder=3)
+        axes.errorbar(x, y, yerr=_sd(row) or None, color=colour, capsize=3, lw=1.2, zorder=3)
         axes.plot(
             x,
             y,
@@ -105,9 +106,8 @@ def front_picture(board: Leaderboard, path: str | Path) -> Path:
             markeredgewidth=1.6,
             zorder=4,
         )
-    if rows:
-        axes.set_xscale("log")
-        _give_room(axes, energies, rows)
+    axes.set_xscale("log")
+    _give_room(axes, energies, rows)
     estimated = any(row.energy_is_estimated for row in rows)
     axes.set_xlabel("energy to fit and to answer the test texts, kWh" + _hollow(estimated))
     names = {metric.replace("_", " ") for metric in board.primary.values()}
@@ -122,7 +122,11 @@ def front_picture(board: Leaderboard, path: str | Path) -> Path:
     winner = board.winner
     named = [(row.label + (" ★" if row is winner else "")) for row in rows]
     colours = ["#1a1a1a" if row in front else "#666666" for row in rows]
-    place_labels(axes, list(zip(energies, values, strict=True)), named, colours)
+    points = list(zip(energies, values, strict=True))
+    bars = [
+        [(x, y - sd), (x, y + sd)] for (x, y), sd in zip(points, map(_sd, rows), strict=True) if sd
+    ]
+    place_labels(axes, points, named, colours, lines=[*([steps] if len(steps) > 1 else []), *bars])
     return _save(figure, path)
 
 
@@ -160,9 +164,10 @@ def coverage_picture(curves: Mapping[str, Selective], path: str | Path) -> Path:
                 zorder=4,
             )
     for wanted in {selective.threshold.wanted_precision for selective in curves.values()}:
-        axes.axhline(wanted, color=GREY, lw=1, ls=(0, (2, 2)))
-        axes.text(0.005, wanted, f" wanted {wanted:g}", va="bottom", color="#555555", fontsize=9)
+        axes.axhline(wanted, color=GREY, lw=1, ls=(0, (2, 2)), label=f"wanted precision {wanted:g}")
         lowest = min(lowest, wanted)
+    if any(selective.precision is not None for selective in curves.values()):
+        axes.plot([], [], "o", color=GREY, ms=8, mec="white", label="threshold from validation")
     axes.set_xlim(0, 1.01)
     axes.set_ylim(max(0.0, lowest - 0.12 * (1 - lowest) - 0.005), 1 + 0.06 * (1 - lowest) + 0.002)
     axes.set_xlabel("coverage: share of texts answered, the rest is “unknown”")
@@ -229,6 +234,11 @@ def _shown(row: Row) -> float:
     return row.shown_mean.mean if row.shown_mean else -np.inf
 
 
+def _sd(row: Row) -> float:
+    """0 of a single fit."""
+    return (row.shown_mean.sd or 0.0) if row.shown_mean else 0.0
+
+
 def _give_room(axes: Axes, energies: list[float], rows: list[Row]) -> None:
     """Margins for the labels: a tenth of the span up and down, more to the right."""
     low, high = np.log10(min(energies)), np.log10(max(energies))
@@ -236,11 +246,10 @@ def _give_room(axes: Axes, energies: list[float], rows: list[Row]) -> None:
     middle = (low + high) / 2
     low, high = min(low, middle - 0.3), max(high, middle + 0.3)
     axes.set_xlim(10 ** (low - 0.12 * span), 10 ** (high + 0.22 * span))
-    sds = [(row.shown_mean.sd or 0.0) if row.shown_mean else 0.0 for row in rows]
-    bottoms = [_shown(row) - sd for row, sd in zip(rows, sds, strict=True)]
-    tops = [_shown(row) + sd for row, sd in zip(rows, sds, strict=True)]
-    height = max(max(tops) - min(bottoms), 0.004)
-    axes.set_ylim(min(bottoms) - 0.12 * height, max(tops) + 0.14 * height)
+    bottom = min(_shown(row) - _sd(row) for row in rows)
+    top = max(_shown(row) + _sd(row) for row in rows)
+    height = max(top - bottom, 0.01)
+    axes.set_ylim((bottom + top) / 2 - 0.62 * height, (bottom + top) / 2 + 0.64 * height)
 
 
 def _hollow(estimated: bool) -> str:
@@ -262,6 +271,6 @@ def _plain(axes: Axes) -> None:
 def _save(figure: Figure, path: str | Path) -> Path:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    options: dict[str, Any] = {"dpi": PIXELS_PER_INCH, "facecolor": "white"}
+    options: dict[str, Any] = {"dpi": PIXELS_PER_INCH, "facecolor": "white", "bbox_inches": "tight"}
     figure.savefig(path, **options)
     return path

@@ -35,7 +35,7 @@ def terminal(board: Leaderboard) -> RenderableType:
     if several:
         table.add_column(f"{split}\nmean")
     table.add_column("valid\nmean" if several else "valid")
-    heads = ("in-\nvalid", "seconds", "kWh\nUSD", "p50 ms\np99 ms", "trained\ntokens")
+    heads = ("seconds\ninvalid", "kWh\nUSD", "p50 ms\np99 ms", "trained\ntokens")
     for column in table.columns[1:]:
         column.justify, column.no_wrap = "right", True
     for head in heads:
@@ -49,8 +49,7 @@ def terminal(board: Leaderboard) -> RenderableType:
             cells.append(Text(_stacked(row.shown_mean)))
         cells.append(Text(_stacked(row.valid_mean)))
         cells += [
-            Text(_percent(row.invalid_rate)),
-            Text(_seconds(row.seconds)),
+            Text(f"{_seconds(row.seconds)}\n{_percent(row.invalid_rate)}"),
             Text(f"{_energy(row)}\n{_small(row.cost_usd)}"),
             Text(f"{_milliseconds(row.latency_p50_ms)}\n{_milliseconds(row.latency_p99_ms)}"),
             Text(f"{_count(row.parameters_trained)}\n{_count(row.tokens)}"),
@@ -163,7 +162,7 @@ def _fraction(value: float) -> str:
 def _percent(share: float | None) -> str:
     if share is None:
         return NONE
-    return "0" if share == 0 else f"{100 * share:.1f}%"
+    return f"{100 * share:.1f}%" if share else "0%"
 
 
 def _seconds(seconds: float | None) -> str:
