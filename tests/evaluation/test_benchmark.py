@@ -205,12 +205,12 @@ class Sleepy:
 
 def test_latency_is_that_of_one_text():
     latency, note = measure_latency(Sleepy(), ["a"] * 30)
-    assert 0.02 <= latency.p50_seconds < 0.05
+    assert 0.02 <= latency.p50_seconds < 0.2
     assert latency.texts == 30 and note is None
 
 
 def test_latency_within_a_budget_says_what_it_left_out():
-    latency, note = measure_latency(Sleepy(), ["a"] * 200, budget_seconds=0.4)
+    latency, note = measure_latency(Sleepy(), ["a"] * 200, budget_seconds=0.6)
     assert 10 <= latency.texts < 50
     assert f"over {latency.texts} of 50 texts" in note
     latency, note = measure_latency(Sleepy(), ["a"] * 200, budget_seconds=0.1)
