@@ -17,6 +17,7 @@ import sysconfig
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from functools import cache
 from pathlib import Path
 
 from llmembed.texts.benchmarks.benchmark import Benchmark, Tables
@@ -88,8 +89,9 @@ def docstrings_of(source: bytes) -> Iterator[str]:
         waiting.extend(reversed(inner))
 
 
-def collect(root: Path) -> list[tuple[str, str]]:
-    """(text, module) of the largest modules."""
+@cache
+def collect(root: Path) -> tuple[tuple[str, str], ...]:
+    """(text, module) of the largest modules; read once in a process, as it takes seconds."""
     seen: set[str] = set()
     rows: list[tuple[str, str]] = []
     for module, file in public_files(root):
@@ -99,7 +101,7 @@ def collect(root: Path) -> list[tuple[str, str]]:
                 rows.append((text, module))
     sizes = Counter(module for _, module in rows)
     largest = sorted(sizes, key=lambda module: (-sizes[module], module))[:MODULES]
-    return [row for row in rows if row[1] in largest]
+    return tuple(row for row in rows if row[1] in largest)
 
 
 def naming_share(rows: Sequence[tuple[str, str]]) -> float:
