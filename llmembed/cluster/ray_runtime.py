@@ -1,7 +1,220 @@
-"""Work on the actors of a Ray cluster."""
+"""Work on the actors of a Ray cluster, by Ray Data."""
 
 from __future__ import annotations
 
+import logging
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from llmembed.cluster.failures import as_ours
+from llmembed.cluster.progress import progress
+from llmembed.cluster.session import Session, connect, disconnect
+from llmembed.cluster.sizing import Plan, Pool, plan
+from llmembed.contract import Reader, Stage, Trained, WorkerContext
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+RETRIES = 3
+"""How often a block whose actor was killed is sent again before the work fails: a block that kills
+every actor must not do so for ever."""
+
 
 class RayRuntime:
-    pass
+    """Sends work to a Ray cluster; starts a local one where there is none.
+
+    ``files``: folder or ``s3://`` address for stores; on several machines it must be one that all
+    see. ``address``: see ``session.connect``. ``actors``: how many hold a model, a number or
+    (fewest, most); ``threads_per_actor``: on a CPU; ``gpus_per_actor``: may be a fraction.
+    Ray is started or reached when first needed, and what was started is stopped on leaving.
+    """
+
+    def __init__(
+        self,
+        files: str | Path,
+        *,
+        address: str | None = None,
+        actors: int | tuple[int, int] | Literal["auto"] = "auto",
+        threads_per_actor: int | Literal["auto"] = "auto",
+        gpus_per_actor: float | Literal["auto"] = "auto",
+    ) -> None:
+        self._files = str(files) if "://" in str(files) else str(Path(files).resolve())
+        self._address = address
+        self._actors = actors
+        self._threads = threads_per_actor
+        self._gpus = gpus_per_actor
+        self._session: Session | None = None
+
+    @property
+    def files(self) -> str:
+        """Folder or ``s3://`` address under which stores are kept."""
+        return self._files
+
+    def __enter__(self) -> RayRuntime:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Stop the cluster, if this runtime started it."""
+        if self._session is not None:
+            disconnect(self._session)
+            self._session = None
+
+    def plan(self) -> Plan:
+        """How this cluster's resources are shared out; connects first."""
+        import ray
+
+        self._session = self._session or connect(self._address)
+        offered: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+        return plan(
+            cpus=offered.get("CPU", 1.0),
+            cores=self._session.cores,
+            gpus=offered.get("GPU", 0.0),
+            nodes=self._session.nodes,
+            actors=self._actors,
+            threads_per_actor=self._threads,
+            gpus_per_actor=self._gpus,
+        )
+
+    def map_texts(
+        self, inputs: pa.Table | Sequence[Reader], stages: Sequence[Stage], *, label: str
+    ) -> Iterator[pa.Table]:
+        """Rows through ``stages`` on actors; see ``contract.Runtime.map_texts``."""
+        import pyarrow as pa
+
+        total = inputs.num_rows if isinstance(inputs, pa.Table) else None
+        if total == 0 or (total is None and not len(inputs)):
+            return
+        try:
+            with _quiet(), progress(label, total) as advance:
+                dataset = _dataset(inputs, stages, self.plan())
+                batches = dataset.iter_batches(
+                    batch_size=None, batch_format="pyarrow", prefetch_batches=0
+                )
+                for table in batches:
+                    if table.num_rows:
+                        advance(table.num_rows)
+                        yield table
+        except (GeneratorExit, KeyboardInterrupt):
+            raise
+        except Exception as error:
+            # Without the cause: Ray's own words are a screenful and are in its log files.
+            raise as_ours(error, label) from None
+
+    def train(
+        self, worker: Callable[[WorkerContext], None], *, workers: int = 1, name: str = "train"
+    ) -> Trained:
+        """Run ``worker`` on ``workers`` workers of the cluster; see ``contract.Runtime.train``."""
+        from llmembed.cluster.train import train
+
+        plan = self.plan()
+        return train(
+            worker, workers=workers, name=name, files=self._files, gpus=plan.model.gpus > 0
+        )
+
+
+def _dataset(inputs: Any, stages: Sequence[Stage], sizes: Plan) -> Any:
+    import pyarrow as pa
+    import ray
+    from ray.data import ActorPoolStrategy, DataContext
+    from ray.util.annotations import RayDeprecationWarning
+
+    context = DataContext.get_current().copy()
+    # What a stage returns is one block, as it is, sent on at once.
+    context.target_max_block_size = None
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    context.execution_options.preserve_order = False
+    with DataContext.current(context), warnings.catch_warnings():
+        # Ray 2.60 wants other names for `max_task_retries`, but has none yet.
+        warnings.simplefilter("ignore", RayDeprecationWarning)
+        if isinstance(inputs, pa.Table):
+            batches = inputs.to_batches(max_chunksize=stages[0].rows)
+            dataset: Any = ray.data.from_arrow([pa.Table.from_batches([b]) for b in batches])
+        else:
+            numbers = [{"reader": i} for i in range(len(inputs))]
+            dataset = ray.data.from_items(numbers, override_num_blocks=len(numbers)).map_batches(
+                _Read(inputs), batch_size=None, num_cpus=sizes.reading_cpus
+            )
+        for stage in stages:
+            pool: Pool = sizes.model if stage.model else sizes.plain
+            dataset = dataset.map_batches(
+                _Worker,
+                fn_constructor_args=(stage, pool.threads),
+                batch_size=None,
+                batch_format="pyarrow",
+                zero_copy_batch=True,
+                compute=ActorPoolStrategy(
+                    min_size=pool.smallest,
+                    max_size=pool.largest,
+                    # One at work, one waiting: more would tie blocks to a busy actor.
+                    max_tasks_in_flight_per_actor=2,
+                ),
+                num_cpus=pool.cpus,
+                num_gpus=pool.gpus or None,
+                max_task_retries=RETRIES,
+            )
+    return dataset
+
+
+class _Read:
+    """Runs readers where their rows are wanted; a file never passes through the driver."""
+
+    def __init__(self, readers: Sequence[Reader]) -> None:
+        self._readers = list(readers)
+
+    def __call__(self, batch: dict[str, Any]) -> Iterator[pa.Table]:
+        for number in batch["reader"]:
+            yield from self._readers[int(number)]()
+
+
+class _Worker:
+    """One stage in one actor."""
+
+    def __init__(self, stage: Stage, threads: int) -> None:
+        _use_threads(threads, model=stage.model)
+        self._stage = stage
+        self._work = stage.make()
+
+    def __call__(self, table: pa.Table) -> Iterator[pa.Table]:
+        for start in range(0, table.num_rows, self._stage.rows):
+            yield self._work(table.slice(start, self._stage.rows))
+
+
+def _use_threads(threads: int, *, model: bool) -> None:
+    import os
+
+    os.environ["OMP_NUM_THREADS"] = str(threads)
+    # The tokenizer's own threads; one is enough beside the models.
+    os.environ["RAYON_NUM_THREADS"] = str(threads)
+    if model:
+        import torch
+
+        torch.set_num_threads(threads)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Ray Data's messages go to its log files only; ours say what a user needs."""
+    import ray.data  # noqa: F401  # sets its handlers up
+
+    handlers = [
+        handler
+        for name in ("ray", "ray.data")
+        for handler in logging.getLogger(name).handlers
+        if isinstance(handler, logging.StreamHandler)
+        and not isinstance(handler, logging.FileHandler)
+    ]
+    levels = [handler.level for handler in handlers]
+    for handler in handlers:
+        handler.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        for handler, level in zip(handlers, levels, strict=True):
+            handler.setLevel(level)

@@ -1,7 +1,87 @@
+"""Starting a local Ray, or connecting to the cluster a job runs on."""
+
 from __future__ import annotations
 
+import logging
+import os
+from dataclasses import dataclass
+from typing import Any
 
-def connect() -> None: ...
+from llmembed.errors import UserError
+
+LEAST_LOGICAL_CPUS = 4
+"""A local Ray offers at least this many CPUs, whatever the machine has: a pool of actors that
+holds every CPU leaves nothing for reading, and Ray Data then waits for ever."""
+
+ADDRESS_VARIABLE = "RAY_ADDRESS"
 
 
-def disconnect() -> None: ...
+@dataclass(frozen=True, kw_only=True)
+class Session:
+    """``started``: whether this process started the cluster and is to stop it. ``cores``: the
+    processor cores work may keep busy, on all ``nodes`` machines together."""
+
+    started: bool
+    cores: int
+    nodes: int
+
+
+def cores_here() -> int:
+    """The processor cores this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+def connect(address: str | None = None) -> Session:
+    """Connect to ``address`` (``auto``, ``ray://…``, ``HOST:PORT``) or the cluster named by
+    ``RAY_ADDRESS``, as inside a submitted job; with neither, start one on this machine alone.
+
+    A connection that exists already is used as it is. Raises ``UserError`` when the cluster can't
+    be reached.
+    """
+    import ray
+
+    if ray.is_initialized():
+        return _session(started=False)
+    address = address or os.environ.get(ADDRESS_VARIABLE)
+    if address is None or address == "local":
+        _start()
+        return _session(started=True)
+    try:
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        lines = str(error).strip().splitlines() or [repr(error)]
+        raise UserError(f"no Ray cluster can be reached at {address}: {lines[0]}") from error
+    return _session(started=False)
+
+
+def disconnect(session: Session) -> None:
+    """Stop the cluster that ``connect`` started; one that was found stays."""
+    if session.started:
+        import ray
+
+        ray.shutdown()
+
+
+def _start() -> None:
+    import ray
+
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    ray.init(
+        # Without this Ray would look for some other cluster on this machine.
+        address="local",
+        num_cpus=max(LEAST_LOGICAL_CPUS, cores_here()),
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level=logging.ERROR,
+    )
+
+
+def _session(*, started: bool) -> Session:
+    """On one machine its cores, though Ray may offer more; on several what they offer."""
+    import ray
+
+    nodes: list[Any] = ray.nodes()  # type: ignore[no-untyped-call]
+    alive = [node for node in nodes if node["Alive"]]
+    offered = max(1, int(sum(node["Resources"].get("CPU", 0) for node in alive)))
+    cores = min(offered, cores_here()) if len(alive) == 1 else offered
+    return Session(started=started, cores=cores, nodes=max(1, len(alive)))

@@ -11,8 +11,8 @@ import pyarrow as pa
 from llmembed.embeddings.keys import KEY_BYTES, Keys, Rows, to_bytes
 
 SMALLEST_ROWS = 64
-REMAINING_SHARE = 16
-"""A block takes at most this fraction (1/16) of the work left, so that workers end together."""
+REMAINING_SHARE = 8
+"""A block takes at most this fraction (1/8) of the work left, so that workers end together."""
 
 _CHARACTERS_PER_TOKEN = 8
 _FIXED_COST = 16  # of a text, in characters: special tokens, its share of a batch

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -48,7 +49,9 @@ class Embedded:
     earlier. ``computed`` + ``reused`` + ``duplicates`` = N: texts embedded by this call, found in
     the store, and equal to an earlier one of these texts. ``cut_texts``, ``cut_tokens``: shares
     that the model did not read. ``padding``: share of computed tokens that were padding.
-    ``seconds``: wall-clock time of this call's embedding, 0 where nothing was missing.
+    ``seconds``: wall-clock time of this call's embedding, 0 where nothing was missing;
+    ``working_seconds``: from the first worker's first row to the last worker's last, without
+    starting a cluster or loading models. Rates are over the latter.
     ``damaged``: parts set aside because their checksum no longer held.
     """
 
@@ -63,17 +66,18 @@ class Embedded:
     padding: float
     path: Path | None
     seconds: float = 0.0
+    working_seconds: float = 0.0
     computed_tokens: int = 0
     damaged: tuple[str, ...] = field(default=())
 
     @property
     def rows_per_second(self) -> float:
         """Of the rows this call computed; 0 where there were none."""
-        return self.computed / self.seconds if self.computed else 0.0
+        return self.computed / self.working_seconds if self.working_seconds else 0.0
 
     @property
     def tokens_per_second(self) -> float:
-        return self.computed_tokens / self.seconds if self.computed else 0.0
+        return self.computed_tokens / self.working_seconds if self.working_seconds else 0.0
 
     def summary(self) -> str:
         """What happened, in one or two sentences."""
@@ -139,6 +143,7 @@ def embed(
         padding=found.padding,
         path=found.path if keep and len(keys) else None,
         seconds=filling.seconds,
+        working_seconds=filling.working_seconds,
         computed_tokens=filling.tokens,
         damaged=tuple(filling.damaged),
     )
@@ -159,6 +164,7 @@ class _Filling:
     computed: set[int] = field(default_factory=set)
     tokens: int = 0
     seconds: float = 0.0
+    working_seconds: float = 0.0
     damaged: list[str] = field(default_factory=list)
 
     def run(self, place: Rows, digest: str, keep: bool) -> Gathered:
@@ -191,9 +197,13 @@ class _Filling:
             table = table_of(
                 self.keys, self.texts, self.first[wave], max_tokens=limit, rows=self.part_rows
             )
+            first, last = math.inf, -math.inf
             for receipt in self.runtime.map_texts(table, work, label=f"embed {spec.label}"):
                 self.tokens += int(np.sum(receipt.column("tokens").to_numpy()))
+                first = min(first, receipt.column("began")[0].as_py())
+                last = max(last, receipt.column("ended")[0].as_py())
             self.seconds += time.perf_counter() - began
+            self.working_seconds += max(0.0, last - first)
             self.computed.update(wave.tolist())
         self._look()
         lost = len(self.ledger.missing)

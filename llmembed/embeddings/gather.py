@@ -133,7 +133,7 @@ def _write(store: Store, ledger: Ledger, place: Rows, folder: Path) -> None:
     tokens = np.zeros(len(place), dtype=np.int64)
     full = np.zeros(len(place), dtype=np.int64)
     order = np.argsort(parts, kind="stable")
-    bounds = np.searchsorted(parts[order], used, side="left").tolist() + [len(place)]
+    bounds = [*np.searchsorted(parts[order], used, side="left").tolist(), len(place)]
     usage, read_tokens, padded_tokens = Usage(), 0.0, 0.0
     lost: list[str] = []
     names = [ledger.names[int(number)] for number in used]

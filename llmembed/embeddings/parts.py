@@ -1,8 +1,9 @@
 """One part of a store: a Parquet file that bears its row count and its own checksum in its name.
 
-Columns: ``key`` fixed-size binary (16), ``tokens`` int32 (those that the model read), ``full_tokens``
-int32 (those of the whole text), ``vector`` fixed-size list of R·D float16, or float32 where a
-value of the part would overflow. What the part took stands in the file's key-value metadata.
+Columns: ``key`` fixed-size binary (16), ``tokens`` int32 (those that the model read),
+``full_tokens`` int32 (those of the whole text), ``vector`` fixed-size list of R·D float16, or
+float32 where a value of the part would overflow. What the part took stands in the file's key-value
+metadata.
 """
 
 from __future__ import annotations

@@ -5,6 +5,7 @@ Vectors never travel through the cluster: the worker that computed them writes t
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -24,7 +25,7 @@ Work = Callable[[pa.Table], pa.Table]
 
 
 def stages(files: str, spec: BackboneSpec, *, rows: int) -> list[Stage]:
-    """Tables of ``key`` and ``text`` -> one part written per table -> ``key`` and ``tokens``."""
+    """Tables of ``key`` and ``text`` -> one part written per table -> a receipt of its rows."""
     return [
         Stage(make=Tokenise(spec), rows=rows),
         Stage(make=Extract(files, spec), rows=rows, model=True),
@@ -51,7 +52,8 @@ class Tokenise:
 
 @dataclass(frozen=True)
 class Extract:
-    """Tokenised rows -> a part in the store -> ``key`` and ``tokens`` of what is now stored."""
+    """Tokenised rows -> a part in the store -> ``key`` and ``tokens`` of what is now stored, and
+    ``began`` and ``ended``, the worker's clock in seconds since 1970."""
 
     files: str
     spec: BackboneSpec
@@ -64,6 +66,7 @@ class Extract:
         store = Store(self.files, self.spec)
 
         def work(table: pa.Table) -> pa.Table:
+            began = time.time()
             batch = TokenisedBatch.from_arrow(table)
             before = (backbone.work.tokens, backbone.work.positions)
             with Meter(tokens=int(batch.kept.sum())) as meter:
@@ -80,6 +83,13 @@ class Extract:
                     padding=positions - tokens,
                 )
             )
-            return pa.table({"key": table.column("key"), "tokens": pa.array(batch.kept)})
+            return pa.table(
+                {
+                    "key": table.column("key"),
+                    "tokens": pa.array(batch.kept),
+                    "began": pa.repeat(began, len(batch)),
+                    "ended": pa.repeat(time.time(), len(batch)),
+                }
+            )
 
         return work

@@ -174,14 +174,15 @@ def ahead(
         for item in items:
             waiting.append((item, pool.submit(function, item)))
             if len(waiting) >= _AHEAD:
-                yield _settled(*waiting.popleft())
+                yield _settled(waiting.popleft())
         while waiting:
-            yield _settled(*waiting.popleft())
+            yield _settled(waiting.popleft())
 
 
 def _settled(
-    item: _Item, future: Future[_Result]
+    waiting: tuple[_Item, Future[_Result]],
 ) -> tuple[_Item, _Result | DamagedPartError | None]:
+    item, future = waiting
     try:
         return item, future.result()
     except DamagedPartError as error:
