@@ -23,7 +23,8 @@ from llmembed.tracking.privacy import masked
 from llmembed.tracking.pyfunc import LoggedClassifier, log_classifier
 from llmembed.tracking.registry import Registered, champion, download, register
 from llmembed.tracking.reporter import RunReporter
-from llmembed.tracking.runs import Run, Tracking
+from llmembed.tracking.run import Run
+from llmembed.tracking.runs import Tracking
 
 __all__ = [
     "Driver",

@@ -13,6 +13,8 @@ import socket
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+DRIVER_TAG = "llmembed.driver"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Orphans:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from mlflow.models import ModelSignature
 
-    from llmembed.tracking.runs import Run
+    from llmembed.tracking.run import Run
 
 LOADER = "llmembed.methods:load"
 TEXT_COLUMN = "text"

@@ -20,9 +20,11 @@ from llmembed.tracking.privacy import masked
 from llmembed.tracking.pyfunc import LOADER, log_classifier
 
 if TYPE_CHECKING:
+    from mlflow import MlflowClient
     from mlflow.entities.model_registry import ModelVersion
 
-    from llmembed.tracking.runs import Run, Tracking
+    from llmembed.tracking.run import Run
+    from llmembed.tracking.runs import Tracking
 
 Alias = Literal["champion", "challenger"]
 CHAMPION: Alias = "champion"
@@ -166,10 +168,11 @@ def _decide(
 
 def champion(tracking: Tracking, name: str) -> Registered | None:
     """The version of ``name`` that is champion now, None where there is none."""
+    client = tracking.client
     from mlflow.exceptions import MlflowException
 
     try:
-        return _registered(tracking.client.get_model_version_by_alias(name, CHAMPION), CHAMPION)
+        return _registered(client.get_model_version_by_alias(name, CHAMPION), CHAMPION)
     except MlflowException as error:
         if _missing(error):
             return None
@@ -180,13 +183,14 @@ def download(tracking: Tracking, model_uri: str, to: Path | None = None) -> Path
     """The folder ``Classifier.save`` wrote, of a model named by ``models:/NAME@ALIAS``,
     ``models:/NAME/VERSION`` or ``models:/MODEL_ID``; copied into ``to`` (a new temporary folder
     by default). Raises ``ModelError`` when there is no such model or it is not one of ours."""
+    client = tracking.client
     from mlflow.artifacts import download_artifacts
     from mlflow.exceptions import MlflowException
 
     to = to or Path(tempfile.mkdtemp(prefix="llmembed-model-"))
     to.mkdir(parents=True, exist_ok=True)
     try:
-        location = _location(tracking, model_uri)
+        location = _location(client, model_uri)
         path = download_artifacts(location, dst_path=str(to), tracking_uri=tracking.uri)
     except (MlflowException, OSError) as error:
         raise ModelError(
@@ -199,7 +203,7 @@ def download(tracking: Tracking, model_uri: str, to: Path | None = None) -> Path
     raise ModelError(f"{model_uri} is an MLflow model, but not a classifier of llmembed.")
 
 
-def _location(tracking: Tracking, model_uri: str) -> str:
+def _location(client: MlflowClient, model_uri: str) -> str:
     """Where a model's files lie. MLflow's own resolving asks the address set for the whole
     process instead of ours."""
     found = re.fullmatch(
@@ -209,7 +213,7 @@ def _location(tracking: Tracking, model_uri: str) -> str:
         raise ModelError(
             f"A model is named models:/NAME@ALIAS or models:/NAME/VERSION, not {model_uri!r}."
         )
-    name, client = found["name"], tracking.client
+    name = found["name"]
     if found["alias"]:
         version = client.get_model_version_by_alias(name, found["alias"])
     elif found["version"]:

@@ -14,7 +14,7 @@ from llmembed.tracking.privacy import masked
 if TYPE_CHECKING:
     from mlflow.entities import Metric
 
-    from llmembed.tracking.runs import Run
+    from llmembed.tracking.run import Run
 
 log = logging.getLogger(__name__)
 

@@ -1,13 +1,11 @@
-"""Runs: one for each fit, nested where it belongs, ended whatever happens."""
+"""Where runs are kept and how they begin: one for each fit, nested where it belongs."""
 
 from __future__ import annotations
 
 import getpass
-import json
-import logging
 import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -16,19 +14,16 @@ from typing import TYPE_CHECKING, Any
 from llmembed.errors import ConfigError
 from llmembed.tracking import values
 from llmembed.tracking.connection import connect, is_database, is_remote, resolve_uri, ui_command
-from llmembed.tracking.driver import Driver, Orphans
-from llmembed.tracking.environment import environment
-from llmembed.tracking.privacy import masked
-from llmembed.tracking.reporter import RunReporter, metric_entities
+from llmembed.tracking.driver import DRIVER_TAG, Driver, Orphans
+from llmembed.tracking.privacy import HIDDEN, masked
+from llmembed.tracking.run import Run, tag_text
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run as MlflowRun
 
-log = logging.getLogger(__name__)
-
-DRIVER_TAG = "llmembed.driver"
 _RUNS_PER_PAGE = 500
+_LOCAL_PAGE = "http://127.0.0.1:5000"  # mlflow ui, unless told another port
 
 
 class Tracking:
@@ -51,6 +46,14 @@ class Tracking:
         """The command that opens the page of these runs."""
         return ui_command(self.uri)
 
+    @property
+    def page(self) -> str:
+        """Where a browser finds the runs of this experiment once ``ui_command`` runs (or on the
+        server). The parameter asks for the view of training runs; MLflow opens another one."""
+        base = _LOCAL_PAGE if is_database(self.uri) else masked(self.uri).replace(f"{HIDDEN}@", "")
+        runs = f"#/experiments/{self.experiment_id}/runs?workflowType=machine_learning"
+        return f"{base.rstrip('/')}/{runs}"
+
     @cached_property
     def client(self) -> MlflowClient:
         """MLflow's own client. Raises ``ConfigError`` when MLflow can't be reached."""
@@ -59,19 +62,21 @@ class Tracking:
     @cached_property
     def experiment_id(self) -> str:
         """The experiment's id; the experiment is made when there is none of that name."""
+        client = self.client
         from mlflow.exceptions import MlflowException
 
-        found = self.client.get_experiment_by_name(self.experiment)
+        found = client.get_experiment_by_name(self.experiment)
         if found is None:
             try:
                 return str(
-                    self.client.create_experiment(
-                        self.experiment, artifact_location=self._artifacts()
+                    client.create_experiment(
+                        self.experiment,
+                        artifact_location=self._artifacts(),
                     )
                 )
             except MlflowException:
                 # Another process may have made it in between; anything else comes up again.
-                found = self.client.get_experiment_by_name(self.experiment)
+                found = client.get_experiment_by_name(self.experiment)
                 if found is None:
                     raise
         if found.lifecycle_stage != "active":
@@ -136,7 +141,7 @@ class Tracking:
         made = self.client.create_run(
             self.experiment_id,
             run_name=masked(name),
-            tags={key: _tag(key, value) for key, value in {**given, **own}.items()},
+            tags={key: tag_text(key, value) for key, value in {**given, **own}.items()},
         )
         return Run(tracking=self, id=made.info.run_id, name=name)
 
@@ -159,6 +164,7 @@ class Tracking:
                 f"the driver, process {driver.pid} on {driver.host}, was gone",
             )
             self.client.set_terminated(run_id, "KILLED", end_time=self._last_sign(found))
+            self.client.delete_tag(run_id, DRIVER_TAG)
             closed.append(run_id)
         return Orphans(closed=tuple(closed), unknown=unknown)
 
@@ -192,140 +198,3 @@ def _user() -> str:
         return getpass.getuser()
     except (KeyError, OSError):
         return "unknown"
-
-
-def _tag(key: str, value: Any) -> str:
-    return values.cut(values.text_of(key, value), values.TAG_CHARACTERS)
-
-
-class Run:
-    """One MLflow run; made by ``Tracking.run``. What is written to it has its secrets masked."""
-
-    def __init__(self, *, tracking: Tracking, id: str, name: str) -> None:
-        self.tracking = tracking
-        self.id = id
-        self.name = name
-        self._reporters: list[RunReporter] = []
-
-    @property
-    def client(self) -> MlflowClient:
-        return self.tracking.client
-
-    def params(self, params: Mapping[str, Any]) -> None:
-        """Settings, nested ones as dotted keys. A value too long for MLflow is cut with a note,
-        and is whole in an artifact under ``params/``."""
-        from mlflow.entities import Param
-
-        entities = []
-        for name, value in values.flat(params):
-            key, text = values.clean_key(name), values.text_of(name, value)
-            rest = ""
-            if len(text) > values.PARAM_CHARACTERS:
-                rest = f"params/{key.replace('/', '_')}.txt"
-                self.client.log_text(self.id, text, rest)
-            entities.append(Param(key, values.cut(text, values.PARAM_CHARACTERS, rest=rest)))
-        for start in range(0, len(entities), values.PARAMS_PER_BATCH):
-            batch = entities[start : start + values.PARAMS_PER_BATCH]
-            self.client.log_batch(self.id, params=batch)
-
-    def tags(self, tags: Mapping[str, Any]) -> None:
-        for key, value in tags.items():
-            self.client.set_tag(self.id, values.clean_key(key), _tag(key, value))
-
-    def describe(self, markdown: str) -> None:
-        """The note shown at the top of the run's page."""
-        self.client.set_tag(self.id, "mlflow.note.content", _tag("note", markdown))
-
-    def metrics(self, metrics: Mapping[str, float | None], step: int | None = None) -> None:
-        """Numbers, absent (None) ones left out. NaN and infinity, which charts and servers can't
-        show, are named in the tag ``llmembed.not_finite`` instead."""
-        entities, odd = metric_entities(metrics, step or 0)
-        for start in range(0, len(entities), values.METRICS_PER_BATCH):
-            batch = entities[start : start + values.METRICS_PER_BATCH]
-            self.client.log_batch(self.id, metrics=batch)
-        self.note_not_finite(odd)
-
-    def note_not_finite(self, odd: Sequence[str]) -> None:
-        if odd:
-            known = self.client.get_run(self.id).data.tags.get("llmembed.not_finite", "")
-            self.tags({"llmembed.not_finite": ", ".join([*filter(None, [known]), *odd])})
-
-    def reporter(self, prefix: str = "") -> RunReporter:
-        """A ``contract.Reporter`` that writes here in batches; flushed when the run ends."""
-        reporter = RunReporter(self, prefix=prefix)
-        self._reporters.append(reporter)
-        return reporter
-
-    def dataset(
-        self, name: str, digest: str, n_rows: int, source: str, context: str = "train"
-    ) -> None:
-        """The data the run read. MLflow holds 36 characters of a digest; the whole one is in the
-        data set's profile. MLflow takes one name and digest once for a run, so parts other than
-        ``train`` carry their context in the name: ``r8 (test)``."""
-        from mlflow.entities import Dataset, DatasetInput, InputTag
-
-        entity = Dataset(
-            name=name if context == "train" else f"{name} ({context})",
-            digest=digest[: values.DIGEST_CHARACTERS],
-            source_type=source.split("://", 1)[0] if "://" in source else "local",
-            source=json.dumps({"uri": masked(source)}),
-            profile=json.dumps({"num_rows": n_rows, "digest": digest}),
-        )
-        tags = [InputTag("mlflow.data.context", context)]
-        self.client.log_inputs(self.id, [DatasetInput(entity, tags)])
-
-    def artifact(self, path: str | Path, folder: str | None = None) -> None:
-        """A file, or a folder with all that is in it."""
-        if Path(path).is_dir():
-            self.client.log_artifacts(self.id, str(path), folder or Path(path).name)
-        else:
-            self.client.log_artifact(self.id, str(path), folder)
-
-    def figure(self, png: str | Path) -> None:
-        """A picture, under ``figures/``."""
-        self.artifact(png, "figures")
-
-    def text(self, text: str, path: str) -> None:
-        self.client.log_text(self.id, masked(text), path)
-
-    def json(self, data: Any, path: str) -> None:
-        self.text(json.dumps(data, indent=2, ensure_ascii=False, default=str), path)
-
-    def table(self, rows: Sequence[Mapping[str, Any]], path: str) -> None:
-        """Rows as a table that MLflow's page shows: ``path`` ends in ``.json``."""
-        columns = list(dict.fromkeys(key for row in rows for key in row))
-        data = {column: [row.get(column) for row in rows] for column in columns}
-        self.client.log_table(self.id, data, path)
-
-    def environment(self) -> None:
-        """Versions, processor and GPUs as ``environment.json``, the git commit as tags too."""
-        found = environment()
-        self.json(found, "environment.json")
-        git = found["git"]
-        tags = {
-            "llmembed.python": found["python"],
-            "llmembed.cpu": f"{found['cpu_count']} x {found['cpu']}",
-            "llmembed.gpu": ", ".join(found["gpus"]) or "none",
-            "mlflow.source.git.commit": git.get("commit"),
-            "mlflow.source.git.branch": git.get("branch"),
-            "mlflow.source.git.repoURL": git.get("remote"),
-            "llmembed.git.changed": git.get("changed"),
-        }
-        self.tags({key: value for key, value in tags.items() if value not in (None, "")})
-
-    def flush(self) -> None:
-        """Write what the reporters still hold."""
-        for reporter in self._reporters:
-            reporter.flush()
-
-    def end(self, status: str) -> None:
-        self.client.set_terminated(self.id, status)
-
-    def abandon(self, status: str, error: BaseException) -> None:
-        """End after ``error``, whose place no error of MLflow's may take."""
-        try:
-            self.end(status)  # first: a second Ctrl-C must not leave the run RUNNING
-            self.tags({"llmembed.error": f"{type(error).__name__}: {error}"})
-            self.flush()
-        except Exception as second:
-            log.warning("run %s could not be closed: %s", self.id, masked(str(second)))

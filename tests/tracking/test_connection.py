@@ -1,17 +1,23 @@
 from __future__ import annotations
 
+import json
+import os
 import shlex
+import signal
 import socket
 import sqlite3
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from llmembed.contract import Classifier
 from llmembed.errors import ConfigError
-from llmembed.tracking import Tracking, masked, register, resolve_uri, ui_command
+from llmembed.tracking import Tracking, download, masked, register, resolve_uri, ui_command
 from llmembed.tracking.privacy import names_a_secret
 
 
@@ -138,3 +144,56 @@ def test_the_command_that_opens_the_page(tmp_path: Path) -> None:
     assert words[-2:] == ["--workers", "1"]
     assert "hush" not in ui_command("postgresql://me:hush@db/x")
     assert ui_command("http://host:5000") == "open http://host:5000 in a browser"
+
+
+@pytest.mark.slow
+def test_the_command_starts_a_server_that_takes_runs_too(
+    files: Path, tiny: Any, tmp_path: Path
+) -> None:
+    """The printed command, run as it is; then the same work through the server."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = shlex.split(ui_command(f"sqlite:///{files}/mlflow.db"))
+    place = command.index("ui") - 1
+    command[place] = str(Path(sys.executable).parent / "mlflow")  # found whatever the PATH
+    with subprocess.Popen(
+        [*command, "--port", str(port)], cwd=tmp_path, start_new_session=True
+    ) as server:
+        try:
+            tracking = _until_it_answers(f"http://127.0.0.1:{port}", files)
+            tiny("wheat").save(tmp_path / "saved")
+            with tracking.run("fit") as run:
+                run.reporter().report({"loss": 0.5}, step=3)
+                run.text("hello", "a.txt")
+                register(
+                    run,
+                    tmp_path / "saved",
+                    name="over-http",
+                    tasks=tiny.tasks,
+                    validation_score=0.5,
+                    metric="accuracy",
+                    digest="d",
+                    loader="llmembed.tiny_keyword:load",
+                )
+            found = tracking.client.get_run(run.id)
+            assert (found.info.status, found.data.metrics) == ("FINISHED", {"loss": 0.5})
+            assert found.info.artifact_uri.startswith("mlflow-artifacts:")
+            got = download(tracking, "models:/over-http@champion", tmp_path / "got")
+            assert json.loads((got / "keyword.json").read_text())["word"] == "wheat"
+        finally:
+            os.killpg(server.pid, signal.SIGTERM)
+
+
+def _until_it_answers(uri: str, files: Path) -> Tracking:
+    deadline = time.monotonic() + 90
+    while True:
+        tracking = Tracking(uri, "served", files=files)
+        try:
+            _ = tracking.client
+        except ConfigError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(1)
+        else:
+            return tracking

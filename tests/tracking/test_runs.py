@@ -33,6 +33,7 @@ def test_nested_runs_are_children_of_theirs(tracking: Tracking) -> None:
     assert found.data.tags["mlflow.note.content"] == "three methods"
     assert found.info.run_name == "compare"
     assert tracking.client.get_run(probe.id).data.tags["method"] == "probe"
+    assert "llmembed.driver" not in found.data.tags, "of use only while it runs"
     assert {status(tracking, run.id) for run in (sweep, probe, lexical)} == {"FINISHED"}
 
 
@@ -230,6 +231,15 @@ def test_a_driver_elsewhere_is_not_judged(tracking: Tracking) -> None:
     assert (found.closed, found.unknown) == ((), 1)
 
 
+def test_the_page_is_that_of_the_experiment(tracking: Tracking) -> None:
+    made = tracking.client.get_experiment_by_name("r8")
+    assert made is None
+    page = tracking.page
+    made = tracking.client.get_experiment_by_name("r8")
+    assert made is not None
+    assert page.startswith(f"http://127.0.0.1:5000/#/experiments/{made.experiment_id}/runs?")
+
+
 def test_a_deleted_experiment_is_named(tracking: Tracking, files: Path) -> None:
     tracking.client.delete_experiment(tracking.experiment_id)
     with (
@@ -239,23 +249,13 @@ def test_a_deleted_experiment_is_named(tracking: Tracking, files: Path) -> None:
         pass
 
 
-def test_two_processes_make_one_experiment(files: Path) -> None:
-    code = (
-        "import sys; from llmembed.tracking import Tracking;"
-        "print(Tracking(experiment='same', files=sys.argv[1]).experiment_id)"
-    )
-    command = [sys.executable, "-c", code, str(files)]
-    started = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
-    answers = {process.communicate()[0].strip() for process in started}
-    assert len(answers) == 1 and answers != {""}
-
-
 def test_nothing_is_printed_and_mlflow_waits_for_a_run(tmp_path: Path) -> None:
     """On first use MLflow would print its migrations; and a plain import must not load it."""
     code = (
         "import sys; import llmembed.tracking as t; assert 'mlflow' not in sys.modules;"
         "tracking = t.Tracking(experiment='x', files=sys.argv[1]);"
         "assert 'mlflow' not in sys.modules\n"
+        "assert t.champion(tracking, 'none') is None\n"
         "with tracking.run('a') as run: run.metrics({'b': 1.0})\n"
         "assert 'torch' not in sys.modules and 'ray' not in sys.modules"
     )
