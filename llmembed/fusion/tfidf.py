@@ -53,6 +53,10 @@ class TfIdf:
     def transform(self, texts: Sequence[str]) -> Any:
         """Sparse float32 (N, F). A text without known words is all zeros."""
         assert self._model is not None, "fit or restore first"
+        if not len(texts):  # scikit-learn refuses
+            from scipy.sparse import csr_matrix
+
+            return csr_matrix((0, len(self._model.idf_)), dtype=np.float32)
         return self._model.transform(texts)
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -147,4 +148,4 @@ class Probe:
 def _flat(views: Mapping[str, np.ndarray]) -> np.ndarray:
     """(N, L, D) -> float32 (N, L·D)."""
     rows = views["L"]
-    return np.asarray(rows, dtype=np.float32).reshape(len(rows), -1)
+    return np.asarray(rows, dtype=np.float32).reshape(len(rows), math.prod(rows.shape[1:]))
