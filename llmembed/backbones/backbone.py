@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ import torch
 from llmembed.backbones import weights
 from llmembed.backbones.batching import Work, run_batches
 from llmembed.backbones.hooked import HookedForward, Pool
+from llmembed.backbones.packed import PackedForward, is_packable
 from llmembed.backbones.resolving import check_weights
 from llmembed.backbones.spec import BackboneSpec
 from llmembed.backbones.tokeniser import TokenisedBatch, Tokeniser
@@ -26,10 +28,12 @@ class Backbone:
 
     ``device``: ``auto`` (a GPU where there is one) or what torch calls it. ``threads``: of this
     process, None leaves them. ``token_budget``: positions in a batch, padding included.
+    ``reference``: use the model's own forward even where a faster one of ours gives the same.
     ``work`` counts tokens, positions, batches and halvings of the budget over all calls.
 
-    A text's vectors are the same alone and in any batch up to rounding: within 1e-5 in float32
-    and 2e-2 in bfloat16 of the vector's largest value.
+    A text's vectors are the same alone and in any batch, and the same as plain Hugging Face
+    gives, up to rounding: the difference is at most 1e-5 (float32) or 2e-2 (bfloat16, float16) of
+    the vector's length.
 
     Raises ``ModelError`` when the weights can't be loaded, are not those of the spec, or the
     device can't compute in its dtype.
@@ -42,6 +46,7 @@ class Backbone:
         device: str = "auto",
         threads: int | None = None,
         token_budget: int | None = None,
+        reference: bool = False,
     ) -> None:
         if threads is not None:
             torch.set_num_threads(threads)
@@ -51,10 +56,13 @@ class Backbone:
         gpu = self.device.type == "cuda"
         self._budget = token_budget or (GPU_TOKEN_BUDGET if gpu else CPU_TOKEN_BUDGET)
         self.tokeniser = Tokeniser(spec)
-        self._pad = self.tokeniser.pad_id
         pool = Pool(spec, self.tokeniser.special_head, self.tokeniser.special_tail)
-        self._pool = pool
-        self._forward = HookedForward(load_model(spec, self.device), spec, pool)
+        model = load_model(spec, self.device)
+        self._forward: HookedForward | PackedForward
+        if not reference and is_packable(model, spec, self.device):
+            self._forward = PackedForward(model, spec, pool)
+        else:
+            self._forward = HookedForward(model, spec, pool)
         padded = any(read.pooling == "mean_padded" for read in spec.reads)
         self._fixed_length = spec.max_tokens if padded else None
 
@@ -69,22 +77,26 @@ class Backbone:
         filled = np.flatnonzero(lengths)  # a tokenizer without special tokens: "" has no token
         shape = (len(lengths), len(self.spec.reads), self.spec.width)
         gpu = self.device.type == "cuda"
-        vectors = torch.zeros(shape, dtype=torch.float32, pin_memory=gpu)
-
-        def forward(batch: npt.NDArray[np.int64], length: int) -> None:
-            rows = filled[batch]
-            ids, counts, padded = self._batch(tokens, rows, length)
-            pooled = self._forward(ids, counts, padded=padded)
-            if gpu:
-                # Copied while the next batch computes; each batch has its own pinned rows.
-                place = torch.as_tensor(rows)
-                host = torch.empty(pooled.shape, dtype=torch.float32, pin_memory=True)
-                host.copy_(pooled, non_blocking=True)
-                copies.append((place, host))
-            else:
-                vectors[torch.as_tensor(rows)] = pooled
+        vectors = torch.zeros(shape, dtype=torch.float32)
 
         copies: list[tuple[torch.Tensor, torch.Tensor]] = []
+
+        def forward(batch: npt.NDArray[np.int64], length: int) -> int:
+            rows = filled[batch]
+            place = torch.from_numpy(rows)
+            if isinstance(self._forward, PackedForward):
+                ids = np.concatenate([tokens.window(row) for row in rows]).astype(np.int64)
+                vectors[place] = self._forward(ids, lengths[rows])
+                return len(ids)
+            pooled = self._forward(*self._padded(tokens, rows, length))
+            if gpu:
+                # Copied while the next batch computes: pinned, and waited for at the end.
+                host = torch.empty(pooled.shape, dtype=torch.float32, pin_memory=True)
+                copies.append((place, host.copy_(pooled, non_blocking=True)))
+            else:
+                vectors[place] = pooled
+            return length * len(rows)
+
         with torch.inference_mode():
             self._budget = run_batches(
                 lengths[filled],
@@ -99,16 +111,15 @@ class Backbone:
                 vectors[place] = host
         return _joined(vectors.numpy(), tokens)
 
-    def _batch(
+    def _padded(
         self, tokens: TokenisedBatch, rows: npt.NDArray[np.int64], length: int
     ) -> tuple[torch.Tensor, torch.Tensor, bool]:
+        """Ids (B, T) and lengths (B,) on the device, and whether there is any padding."""
         lengths = tokens.window_lengths[rows]
-        ids = np.full((len(rows), length), self._pad, dtype=np.int64)
+        ids = np.full((len(rows), length), self.tokeniser.pad_id, dtype=np.int64)
         for place, row in enumerate(rows):
-            window = tokens.ids[tokens.window_starts[row] : tokens.window_starts[row + 1]]
-            ids[place, : len(window)] = window
-        padded = bool(lengths.min() < length)
-        return self._to_device(ids), self._to_device(lengths), padded
+            ids[place, : lengths[place]] = tokens.window(row)
+        return self._to_device(ids), self._to_device(lengths), bool(lengths.min() < length)
 
     def _to_device(self, array: npt.NDArray[np.int64]) -> torch.Tensor:
         tensor = torch.from_numpy(array)
@@ -153,20 +164,37 @@ def load_model(spec: BackboneSpec, device: torch.device) -> Any:
     if folder is not None:
         check_weights(spec.location, spec.weights_sha256, weights.weights_sha256(folder))
     try:
-        model, report = AutoModel.from_pretrained(
-            str(folder or spec.location),
-            revision=None if folder else spec.revision,
-            dtype=getattr(torch, spec.dtype),
-            attn_implementation=spec.attention,
-            use_safetensors=True,
-            trust_remote_code=spec.trust_remote_code,
-            output_loading_info=True,
-        )
+        with _quiet_loading():
+            model, report = AutoModel.from_pretrained(
+                str(folder or spec.location),
+                revision=None if folder else spec.revision,
+                dtype=getattr(torch, spec.dtype),
+                attn_implementation=spec.attention,
+                use_safetensors=True,
+                trust_remote_code=spec.trust_remote_code,
+                output_loading_info=True,
+            )
     except (OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
         raise ModelError(f"{spec.location} can't be loaded from safetensors: {reason}") from error
     _check_complete(spec, set(report["missing_keys"]))
     return model.eval().requires_grad_(False).to(device)
+
+
+@contextmanager
+def _quiet_loading() -> Iterator[None]:
+    """No progress bar, no report of weights left out: what matters is checked after loading."""
+    from transformers.utils import logging
+
+    verbosity, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bar:
+            logging.enable_progress_bar()
 
 
 def _check_complete(spec: BackboneSpec, missing: set[str]) -> None:

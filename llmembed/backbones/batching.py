@@ -21,6 +21,10 @@ _OUT_OF_MEMORY = (
 )
 
 
+Forward = Callable[[npt.NDArray[np.int64], int], int]
+"""Takes a batch's windows (B,) and the length of the longest; returns the positions it computed."""
+
+
 @dataclass(kw_only=True)
 class Work:
     """What passed through a model so far. ``positions`` are tokens and padding together."""
@@ -48,7 +52,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 def run_batches(
     lengths: npt.NDArray[np.int64],
-    forward: Callable[[npt.NDArray[np.int64], int], None],
+    forward: Forward,
     *,
     budget: int,
     work: Work,
@@ -57,7 +61,7 @@ def run_batches(
     """Send windows through ``forward`` in batches of at most ``budget`` positions.
 
     ``lengths`` (W,) in tokens. The longest go first, so that memory runs out at the start if it
-    does at all. ``forward`` gets the batch's windows (B,) and the length to pad them to. When
+    does at all. ``fixed_length``: what each is padded to, where it is not the longest. When
     memory runs out the budget is halved and the batch formed anew, down to one window. Returns
     the budget that held; raises ``ModelError`` when one window alone is too much.
     """
@@ -66,10 +70,11 @@ def run_batches(
     while start < len(order):
         length = fixed_length or int(lengths[order[start]])
         batch = order[start : start + max(1, budget // length)]
-        if _fits(forward, batch, length):
+        positions = _positions_if_fits(forward, batch, length)
+        if positions is not None:
             start += len(batch)
             work.tokens += int(lengths[batch].sum())
-            work.positions += length * len(batch)
+            work.positions += positions
             work.batches += 1
             continue
         if len(batch) == 1:
@@ -82,16 +87,11 @@ def run_batches(
     return budget
 
 
-def _fits(
-    forward: Callable[[npt.NDArray[np.int64], int], None],
-    batch: npt.NDArray[np.int64],
-    length: int,
-) -> bool:
+def _positions_if_fits(forward: Forward, batch: npt.NDArray[np.int64], length: int) -> int | None:
     # Its own function, so that the failed attempt's tensors are gone before the next one.
     try:
-        forward(batch, length)
+        return forward(batch, length)
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
-        return False
-    return True
+        return None

@@ -40,6 +40,15 @@ class Pool:
         kept = hidden.masked_fill(~mask[:, :, None], 0)
         return kept.sum(dim=1, dtype=torch.float32) / count
 
+    def dense(self, hidden: Tensor, read: Read) -> Tensor:
+        """The same for windows that fill all T positions: (B, T, D) -> float32 (B, D)."""
+        if read.pooling == "cls":
+            return hidden[:, 0].float()
+        if read.pooling == "last_token":
+            return hidden[:, -1].float()
+        counted = hidden[:, self.first : hidden.shape[1] - self.drop]
+        return counted.sum(dim=1, dtype=torch.float32) / max(1, counted.shape[1])
+
 
 class _Enough(Exception):
     """Raised by the last hook that is needed, so that no later block is computed."""
@@ -86,21 +95,24 @@ class HookedForward:
         shallowest = 1 if self._pooler else min(self._reads)
         for depth in self._reads:
             if depth == layers + 1:
-                blocks[0].register_forward_pre_hook(self._before(depth), with_kwargs=True)
+                enough = depth == shallowest
+                blocks[0].register_forward_pre_hook(self._before(depth, enough), with_kwargs=True)
             elif depth > 1 or not spec.post_norm:
                 enough = depth == shallowest and depth > 1
                 blocks[layers - depth].register_forward_hook(self._after(depth, enough))
         self._at_output = spec.post_norm
-        for place in range(layers - shallowest + 1, layers):
+        for place in range(max(1, layers - shallowest + 1), layers):
             blocks[place] = nn.Identity()  # never reached: their weights need no memory
 
     def _take(self, depth: int, hidden: Tensor) -> None:
         for place, read in self._reads[depth]:
             self._found[place] = self._pool(hidden, self._lengths, read)
 
-    def _before(self, depth: int) -> Callable[..., None]:
+    def _before(self, depth: int, enough: bool) -> Callable[..., None]:
         def hook(module: nn.Module, args: Any, kwargs: Any) -> None:
             self._take(depth, args[0] if args else kwargs["hidden_states"])
+            if enough:
+                raise _Enough
 
         return hook
 
@@ -112,7 +124,7 @@ class HookedForward:
 
         return hook
 
-    def __call__(self, ids: Tensor, lengths: Tensor, *, padded: bool) -> Tensor:
+    def __call__(self, ids: Tensor, lengths: Tensor, padded: bool) -> Tensor:
         self._lengths, self._found = lengths, {}
         mask = None
         if padded:

@@ -13,7 +13,6 @@ from llmembed.backbones.spec import (
     BackboneSpec,
     Dtype,
     LongTexts,
-    Quantisation,
     Read,
     parse_reads,
     sorted_reads,
@@ -48,7 +47,7 @@ def resolve(
     dtype: Dtype | Literal["auto"] = "auto",
     template: str | None = None,
     count_special_tokens: bool = True,
-    quantisation: Quantisation = "none",
+    post_norm: bool = True,
     revision: str | None = None,
     trust_remote_code: bool = False,
 ) -> BackboneSpec:
@@ -101,7 +100,7 @@ def resolve(
         long_texts=long_texts or "cut",
         template=template,
         count_special_tokens=count_special_tokens,
-        quantisation=quantisation,
+        post_norm=post_norm,
         trust_remote_code=trust_remote_code,
     )
 

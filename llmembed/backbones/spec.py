@@ -14,12 +14,10 @@ from llmembed.errors import ConfigError
 Pooling = Literal["mean", "cls", "pooler", "last_token", "mean_padded"]
 LongTexts = Literal["cut", "head_tail", "windows"]
 Dtype = Literal["float32", "bfloat16", "float16"]
-Quantisation = Literal["none", "int8"]
 
 POOLINGS: tuple[str, ...] = get_args(Pooling)
 LONG_TEXTS: tuple[str, ...] = get_args(LongTexts)
 DTYPES: tuple[str, ...] = get_args(Dtype)
-QUANTISATIONS: tuple[str, ...] = get_args(Quantisation)
 
 EXTRACTOR_VERSION = 1
 """Raised whenever the same spec would give other numbers than before."""
@@ -113,7 +111,6 @@ class BackboneSpec:
     template: str | None = None
     post_norm: bool = True
     count_special_tokens: bool = True
-    quantisation: Quantisation = "none"
     attention: Literal["sdpa", "eager"] = "sdpa"
     trust_remote_code: bool = False
     extractor_version: int = EXTRACTOR_VERSION
@@ -122,7 +119,6 @@ class BackboneSpec:
         for value, known, what in (
             (self.long_texts, LONG_TEXTS, "rule for long texts"),
             (self.dtype, DTYPES, "dtype"),
-            (self.quantisation, QUANTISATIONS, "quantisation"),
         ):
             if value not in known:
                 raise ConfigError(f"unknown {what} {value!r}; known are {', '.join(known)}")

@@ -41,6 +41,10 @@ class TokenisedBatch:
     def window_lengths(self) -> npt.NDArray[np.int64]:
         return np.diff(self.window_starts)
 
+    def window(self, place: int) -> npt.NDArray[np.int32]:
+        """The ids of one window."""
+        return self.ids[self.window_starts[place] : self.window_starts[place + 1]]
+
     @classmethod
     def of_windows(
         cls,
