@@ -63,7 +63,7 @@ def load_corpus(
     ``max_bad_fraction`` of its rows are bad.
     """
     from llmembed.texts.facts import facts_of, hold_out_rows, text_numbers
-    from llmembed.texts.labels import encode
+    from llmembed.texts.labels import encode, texts_of
 
     fraction_of("valid_fraction", valid_fraction, above_zero=True)
     blocks, found = open_source(source)
@@ -89,7 +89,9 @@ def load_corpus(
         raise DataError(f"{source.name} has no training rows")
 
     tasks, splits, unseen = encode(tables, source.columns)
-    numbers = text_numbers({split: examples.texts for split, examples in splits.items()})
+    numbers = text_numbers(
+        {split: texts_of(table, source.columns) for split, table in tables.items()}
+    )
     notes = dict(found)
 
     def hold_out_from_train(split: str, fraction: float, seed: int) -> None:

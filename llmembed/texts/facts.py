@@ -13,9 +13,9 @@ from llmembed.errors import DataError
 from llmembed.texts.split import hold_out, joint
 
 
-def text_numbers(texts: Mapping[str, Sequence[str]]) -> dict[str, npt.NDArray[np.int64]]:
+def text_numbers(texts: Mapping[str, pa.ChunkedArray]) -> dict[str, npt.NDArray[np.int64]]:
     """For each split int64 (N,): equal texts, in whichever split, have equal numbers from 0."""
-    chunks = [pa.array(part, pa.large_string()) for part in texts.values()]
+    chunks = [chunk.cast(pa.large_string()) for part in texts.values() for chunk in part.chunks]
     encoded = pa.concat_arrays(chunks).dictionary_encode()
     numbers = np.asarray(encoded.indices, dtype=np.int64)
     cuts = np.cumsum([len(part) for part in texts.values()])[:-1]
@@ -90,8 +90,9 @@ def facts_of(
             continue
         labels = np.concatenate([splits[split].labels[task.name] for split in numbers])
         texts = np.concatenate(list(numbers.values()))
-        pairs = np.unique(texts * len(task.classes) + labels)
-        several = int((np.bincount(pairs // len(task.classes)) > 1).sum())
+        one = np.empty(size, dtype=np.int64)
+        one[texts] = labels  # one of each text's labels
+        several = len(np.unique(texts[labels != one[texts]]))
         if several:
             notes[f"conflicts_{task.name}"] = (
                 f"{several} distinct texts carry more than one label of {task.name}"

@@ -82,9 +82,15 @@ def load_parquet(source: HubParquet) -> tuple[dict[str, pa.Table], dict[str, str
 
 
 def load_hub(
-    hub_id: str, config: str | None, revision: str | None, splits: Mapping[str, str]
+    hub_id: str,
+    config: str | None,
+    revision: str | None,
+    splits: Mapping[str, str],
+    labels: Sequence[str],
 ) -> tuple[dict[str, pa.Table], dict[str, str]]:
-    """Any data set through ``datasets``; ``splits``: ours -> theirs. Raises ``DataError``."""
+    """Any data set through ``datasets``; ``splits``: ours -> theirs. A test split whose
+    ``labels`` columns are withheld (all -1, as in GLUE) is left out, with a note. Raises
+    ``DataError``."""
     import datasets
 
     from llmembed.texts.blocks import with_class_names
@@ -98,13 +104,19 @@ def load_hub(
     if not wanted:
         wanted = {SPLITS[name]: name for name in reversed(list(loaded)) if name in SPLITS}
     tables: dict[str, pa.Table] = {}
+    notes = {"source": f"hub data set {hub_id}", "revision": commit}
     for ours, theirs in wanted.items():
         if theirs not in loaded:
             raise DataError(f"data set {hub_id} has no split {theirs!r}; it has {listed(loaded)}")
         part = loaded[theirs]
         table = part.data.table.combine_chunks()
         table = table.replace_schema_metadata(part.features.arrow_schema.metadata)
-        tables[ours] = with_class_names(table).replace_schema_metadata()
+        table = with_class_names(table).replace_schema_metadata()
+        found = [table[column] for column in labels if column in table.column_names]
+        if ours != "train" and any(column.null_count == len(column) for column in found):
+            notes[f"no_{ours}"] = f"split {theirs} has no labels and is left out"
+            continue
+        tables[ours] = table
     if "train" not in tables:
         raise DataError(f"data set {hub_id} has no split named train; name one of {listed(loaded)}")
-    return tables, {"source": f"hub data set {hub_id}", "revision": commit}
+    return tables, notes

@@ -128,7 +128,11 @@ def open_source(source: CorpusSource) -> tuple[dict[str, Iterator[Block]], dict[
         from llmembed.texts.hub import load_hub
 
         tables, notes = load_hub(
-            source.hub_id, source.hub_config, source.hub_revision, source.hub_splits
+            source.hub_id,
+            source.hub_config,
+            source.hub_revision,
+            source.hub_splits,
+            [column for column, _ in source.columns.tasks.values()],
         )
     else:
         files = {split: expand(paths) for split, paths in source.paths.items()}

@@ -51,7 +51,13 @@ def repositories() -> dict[str, dict[str, bytes]]:
         "stanfordnlp/sst2": {
             "README.md": b"",
             "data/train-00000-of-00001.parquet": parquet(sentences, label=["negative", "positive"]),
-            "data/validation-00000-of-00001.parquet": parquet(sentences.slice(0, 10)),
+            "data/validation-00000-of-00001.parquet": parquet(
+                sentences.slice(0, 10), label=["negative", "positive"]
+            ),
+            "data/test-00000-of-00001.parquet": parquet(
+                pa.table({"sentence": ["hidden"] * 5, "label": [-1] * 5}),
+                label=["negative", "positive"],
+            ),
         },
         "AmazonScience/massive": {
             f"en-US/{split}/0000.parquet": parquet(massive, intent=["alarm_set", "play_music"])
@@ -72,6 +78,8 @@ class Hub(http.server.BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         path = self.path.replace("%2F", "/").partition("?")[0]
         for name, files in self.repositories.items():
+            if path.startswith(f"/api/datasets/{name}/tree/{COMMIT}"):
+                return self.answer(self.tree(path.partition(COMMIT)[2].strip("/"), files))
             if path.startswith(f"/api/datasets/{name}"):
                 siblings = [{"rfilename": file} for file in files]
                 body = {"id": name, "sha": COMMIT, "siblings": siblings, "private": False}
@@ -82,6 +90,16 @@ class Hub(http.server.BaseHTTPRequestHandler):
         self.send_response(404)
         self.end_headers()
         return None
+
+    def tree(self, folder: str, files: dict[str, bytes]) -> bytes:
+        inside = {f: b for f, b in files.items() if f.rpartition("/")[0] == folder}
+        entries = [
+            {"type": "file", "oid": "0" * 40, "size": len(body), "path": file}
+            for file, body in inside.items()
+        ]
+        folders = {f.partition("/")[0] for f in files if "/" in f} if not folder else set()
+        entries += [{"type": "directory", "oid": "0" * 40, "path": path} for path in folders]
+        return json.dumps(entries).encode()
 
     def answer(self, body: bytes) -> None:
         self.send_response(200)
@@ -104,26 +122,37 @@ def endpoint() -> Iterator[str]:
 LOAD = """
 import json, sys
 from llmembed.errors import LlmembedError
-from llmembed.texts import CorpusSource, load_corpus
+from llmembed.texts import Columns, CorpusSource, load_corpus
 try:
-    c = load_corpus(CorpusSource.benchmark(sys.argv[1]), quarantine_folder=sys.argv[2])
+    if "/" in sys.argv[1]:
+        source = CorpusSource.hub(
+            sys.argv[1],
+            columns=Columns(text="sentence"),
+            splits=json.loads(sys.argv[3]),
+        )
+    else:
+        source = CorpusSource.benchmark(sys.argv[1])
+    c = load_corpus(source, quarantine_folder=sys.argv[2])
 except LlmembedError as error:
     print(json.dumps({"error": f"{type(error).__name__}: {error}"}))
     sys.exit()
 print(json.dumps({
     "name": c.name, "rows": [len(part) for part in c.splits.values()], "partial": c.partial,
     "classes": {t.name: t.classes for t in c.tasks}, "notes": dict(c.notes),
-    "text": c.test.texts[0], "words": c.test.words and c.test.words[0],
+    "text": c.valid.texts[0] if c.test is None else c.test.texts[0],
+    "words": c.valid.words and c.valid.words[0],
 }))
 """
 
 
-def load(name: str, endpoint: str, folder: Path) -> dict:  # type: ignore[type-arg]
+def load(  # type: ignore[type-arg]
+    name: str, endpoint: str, folder: Path, splits: dict[str, str] | None = None
+) -> dict:
     """In a process of its own: the hub's client reads its settings when it is imported."""
     environment = {k: v for k, v in os.environ.items() if k != "LLMEMBED_DATA_DIR"}
     environment |= {"HF_ENDPOINT": endpoint, "HF_HOME": str(folder), "HF_HUB_OFFLINE": "0"}
     out = subprocess.run(
-        [sys.executable, "-c", LOAD, name, str(folder)],
+        [sys.executable, "-c", LOAD, name, str(folder), json.dumps(splits or {})],
         env=environment,
         capture_output=True,
         text=True,
@@ -154,6 +183,18 @@ def test_massive_reads_slots_from_the_markup(endpoint: str, tmp_path: Path) -> N
     assert found["classes"]["intent"] == ["alarm_set", "play_music"]
     assert found["classes"]["slots"] == ["O", "B-time"]
     assert found["words"] == ["wake", "me", "at", "0"]
+
+
+def test_any_data_set_of_the_hub(endpoint: str, tmp_path: Path) -> None:
+    splits = {"train": "train", "test": "validation"}
+    found = load("stanfordnlp/sst2", endpoint, tmp_path, splits)
+    assert (found["name"], found["rows"], found["partial"]) == ("sst2", [36, 4, 10], None)
+    assert found["classes"] == {"label": ["negative", "positive"]}
+    assert found["notes"]["revision"] == COMMIT
+    found = load("stanfordnlp/sst2", endpoint, tmp_path)
+    assert found["rows"] == [40, 10]
+    assert found["notes"]["no_test"] == "split test has no labels and is left out"
+    assert found["notes"]["valid"] == "the source's own validation rows"
 
 
 def test_a_hub_that_does_not_answer_is_the_users_news(endpoint: str, tmp_path: Path) -> None:
