@@ -184,8 +184,9 @@ def load_model(spec: BackboneSpec, device: torch.device) -> Any:
 @contextmanager
 def _quiet_loading() -> Iterator[None]:
     """No progress bar, no report of weights left out: what matters is checked after loading."""
-    from transformers.utils import logging
+    import transformers.utils.logging
 
+    logging: Any = transformers.utils.logging
     verbosity, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
     logging.disable_progress_bar()

@@ -43,9 +43,9 @@ else:
 
 
 def run(folder: Path, reference: bool, budget: int, mib: int, out: Path) -> str:
+    arguments = [str(folder), "yes" if reference else "no", str(budget), str(mib), str(out)]
     done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, str(folder), "yes" if reference else "no"]
-        + [str(budget), str(mib), str(out)],
+        [sys.executable, "-c", PROGRAM, *arguments],
         capture_output=True,
         text=True,
         timeout=120,

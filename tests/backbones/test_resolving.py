@@ -46,7 +46,7 @@ def test_a_folder_is_pinned_by_its_weights_not_by_its_place(tiny, tmp_path):
 
 def test_robertas_context_is_shorter_than_its_table(tiny):
     assert resolve(str(tiny("roberta"))).max_tokens == 128  # of 130 places
-    with pytest.raises(ConfigError, match="129 is more than the context of .*, which is 128"):
+    with pytest.raises(ConfigError, match=r"129 is more than the context of .*, which is 128"):
         resolve(str(tiny("roberta")), max_tokens=129)
 
 
