@@ -1,0 +1,122 @@
+"""The command line as a user meets it: real processes, real mistakes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from llmembed.cli import main
+
+
+def run(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "llmembed", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd)
+
+
+def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    """The one sentence that answers ``arguments``; the exit code must be 2."""
+    assert main(arguments) == 2
+    captured = capsys.readouterr()
+    lines = captured.err.strip().splitlines()
+    assert len(lines) == 1, captured.err
+    assert "Traceback" not in captured.err
+    return lines[0]
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    path = tmp_path / "mine.csv"
+    rows = [f"wheat and corn number {i},grain\nship and port number {i},ship\n" for i in range(30)]
+    path.write_text("body,topic\n" + "".join(rows))
+    return path
+
+
+def test_version_and_help():
+    assert run("--version").stdout.startswith("llmembed 0.")
+    shown = run("--help").stdout
+    for command in ("demo", "recipes", "fit", "embed", "compare", "predict", "report", "doctor"):
+        assert f"    {command} " in shown
+    assert run().returncode == 2
+
+
+def test_recipes_are_listed_and_shown(capsys):
+    assert main(["recipes"]) == 0
+    assert "compare " in capsys.readouterr().out
+    assert main(["recipes", "compare"]) == 0
+    assert "methods:" in capsys.readouterr().out
+
+
+def test_mistakes_in_a_process_of_its_own_have_no_traceback(tmp_path: Path):
+    done = run("compare", "--data", "nowhere.csv", "--local", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert "nowhere.csv: no such file" in done.stderr
+
+
+def test_mistakes_get_one_sentence(capsys, table: Path, tmp_path: Path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    ask = lambda *words: refused(capsys, *words)  # noqa: E731
+    assert "did you mean 'compare'" in ask("compare", "comparee", "--local")
+    assert "one recipe at a time" in ask("compare", "demo", "compare", "--local")
+    assert "did you mean the benchmark 'imdb'" in ask("compare", "--data", "imbd", "--local")
+    assert "did you mean 'seeds'" in ask("compare", "--local", "seedz=3")
+    sentence = ask("compare", "--local", "--data", str(table), "--label-column", "topic")
+    assert "no column 'text'" in sentence
+    assert "body, topic" in sentence
+    assert "no recipe 'nope'" in ask("recipes", "nope")
+    assert "which method?" in ask("fit", "--local", "--data", str(table))
+    assert "no leaderboard in" in ask("report", "--files", str(tmp_path / "none"))
+    (tmp_path / "board.json").write_text("{}")
+    assert "is not a leaderboard" in ask("report", str(tmp_path / "board.json"))
+
+
+def test_predict_mistakes(capsys, table: Path, tmp_path: Path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    data = ("--data", str(table), "--text-column", "body", "--local")
+
+    def ask(*words: str) -> str:
+        return refused(capsys, "predict", *words)
+
+    assert "no classifier.json" in ask(
+        "--model", str(tmp_path), "--output", "o.csv", *data
+    ).replace("holds no", "no")
+    assert "--output o.txt" in ask("--model", str(tmp_path), "--output", "o.txt", *data)
+    assert "no registered model" in ask("--model", "a/b/c", "--output", "o.csv", *data)
+    assert "can't be had" in ask("--model", "nobody", "--output", "o.csv", *data)
+    sentence = ask("--model", "x", "--output", "o.csv", "--unknown-below", "7", *data)
+    assert "between 0 and 1" in sentence
+
+
+def test_fit_save_predict_and_report_on_a_csv_of_ones_own(table: Path, tmp_path: Path):
+    """The words a user types, with the method that needs no model."""
+    common = ("--local", "--files", "files")
+    done = run(
+        *("fit", "--data", str(table), "--text-column", "body", "--label-column", "topic"),
+        *("--method", "lexical", "--save", "saved", "--json", "fit.json", *common),
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "winner: lexical" in done.stdout
+    figures = json.loads((tmp_path / "fit.json").read_text())
+    assert figures["winner"] == "lexical"
+    assert figures["rows"][0]["test_mean"]["mean"] > 0.9
+
+    new = tmp_path / "new.csv"
+    new.write_text("body\nwheat and corn\nship and port\n")
+    for model in ("saved", "mine", "models:/mine@champion", "models:/mine/1"):
+        done = run(
+            *("predict", "--model", model, "--data", str(new), "--text-column", "body"),
+            *("--output", "labels.csv", *common),
+            cwd=tmp_path,
+        )
+        assert done.returncode == 0, done.stderr
+        lines = (tmp_path / "labels.csv").read_text().splitlines()
+        assert [line.split(",")[3].strip('"') for line in lines] == ["label", "grain", "ship"]
+
+    done = run("report", "--files", "files", "--markdown", cwd=tmp_path)
+    assert done.returncode == 0
+    assert "lexical" in done.stdout.splitlines()[2]
