@@ -138,8 +138,9 @@ def _dataset(inputs: Any, stages: Sequence[Stage], sizes: Plan) -> Any:
             dataset: Any = ray.data.from_arrow([pa.Table.from_batches([b]) for b in batches])
         else:
             numbers = [{"reader": i} for i in range(len(inputs))]
+            read: Any = _Read(inputs)
             dataset = ray.data.from_items(numbers, override_num_blocks=len(numbers)).map_batches(
-                _Read(inputs), batch_size=None, num_cpus=sizes.reading_cpus
+                read, batch_size=None, num_cpus=sizes.reading_cpus
             )
         for stage in stages:
             pool: Pool = sizes.model if stage.model else sizes.plain

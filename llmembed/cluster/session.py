@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +16,7 @@ LEAST_LOGICAL_CPUS = 4
 holds every CPU leaves nothing for reading, and Ray Data then waits for ever."""
 
 ADDRESS_VARIABLE = "RAY_ADDRESS"
+_CORE_LEVEL = "RAY_BACKEND_LOG_LEVEL"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +50,8 @@ def connect(address: str | None = None) -> Session:
         _start()
         return _session(started=True)
     try:
-        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+        with _quiet_core():
+            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, RuntimeError, ValueError) as error:
         lines = str(error).strip().splitlines() or [repr(error)]
         raise UserError(f"no Ray cluster can be reached at {address}: {lines[0]}") from error
@@ -66,14 +70,28 @@ def _start() -> None:
     import ray
 
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    ray.init(
-        # Without this Ray would look for some other cluster on this machine.
-        address="local",
-        num_cpus=max(LEAST_LOGICAL_CPUS, cores_here()),
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level=logging.ERROR,
-    )
+    with _quiet_core():
+        ray.init(
+            # Without this Ray would look for some other cluster on this machine.
+            address="local",
+            num_cpus=max(LEAST_LOGICAL_CPUS, cores_here()),
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+        )
+
+
+@contextmanager
+def _quiet_core() -> Iterator[None]:
+    """Ray's core writes to the terminal on its own, for every pool of actors a line that looks
+    like an error; it reads how much to say once, when it is started."""
+    said = os.environ.get(_CORE_LEVEL)
+    os.environ.setdefault(_CORE_LEVEL, "fatal")
+    try:
+        yield
+    finally:
+        if said is None:
+            os.environ.pop(_CORE_LEVEL, None)
 
 
 def _session(*, started: bool) -> Session:

@@ -169,26 +169,24 @@ def ahead(
 ) -> Iterator[tuple[_Item, _Result | DamagedPartError | None]]:
     """``function`` of each item, in order, a few items ahead in threads (reading waits for disks
     and networks). A damaged part comes as its error, one that is gone as None."""
+
+    def guarded(item: _Item) -> _Result | DamagedPartError | None:
+        try:
+            return function(item)
+        except DamagedPartError as error:
+            return error
+        except FileNotFoundError:
+            return None
+
     with ThreadPoolExecutor(_AHEAD) as pool:
-        waiting: deque[tuple[_Item, Future[_Result]]] = deque()
+        waiting: deque[tuple[_Item, Future[_Result | DamagedPartError | None]]] = deque()
         for item in items:
-            waiting.append((item, pool.submit(function, item)))
+            waiting.append((item, pool.submit(guarded, item)))
             if len(waiting) >= _AHEAD:
-                yield _settled(waiting.popleft())
-        while waiting:
-            yield _settled(waiting.popleft())
-
-
-def _settled(
-    waiting: tuple[_Item, Future[_Result]],
-) -> tuple[_Item, _Result | DamagedPartError | None]:
-    item, future = waiting
-    try:
-        return item, future.result()
-    except DamagedPartError as error:
-        return item, error
-    except FileNotFoundError:
-        return item, None
+                done, future = waiting.popleft()
+                yield done, future.result()
+        for done, future in waiting:
+            yield done, future.result()
 
 
 def _plain(name: str) -> str:

@@ -1,0 +1,35 @@
+"""What several rooms' tests share: a tiny model built here, and one real local Ray."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def tiny_bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a saved tiny BERT."""
+    from tiny_bert import save_tiny_bert
+
+    return save_tiny_bert(tmp_path_factory.mktemp("models") / "tiny-bert")
+
+
+@pytest.fixture(scope="session")
+def tiny_spec(tiny_bert: Path) -> Any:
+    """The tiny BERT read at three places, float32, at most 24 tokens."""
+    from llmembed.backbones import resolve
+
+    return resolve(str(tiny_bert), reads="mean:1-2 cls:1", max_tokens=24, dtype="float32")
+
+
+@pytest.fixture(scope="session")
+def local_ray() -> Iterator[None]:
+    """A real Ray on this machine for the whole run; runtimes made meanwhile use it."""
+    from llmembed.cluster import connect, disconnect
+
+    session = connect("local")
+    yield
+    disconnect(session)
