@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol, cast
 
 import torch
@@ -81,22 +81,23 @@ class Scaler(nn.Module):
         self.register_buffer("mean", torch.zeros(shape))
         self.register_buffer("scale", torch.ones(shape))
 
-    def fit(self, rows: Callable[[int, int], Tensor], count: int, chunk: int = 4096) -> None:
-        """``rows(start, stop)`` gives a slice of the ``count`` training rows. A coordinate that
-        never varies is only centred."""
-        shape = self.mean.shape
-        origin = rows(0, 1)[0].double()  # variances of centred values lose no digits
-        total = torch.zeros(shape, dtype=torch.float64, device=self.mean.device)
-        squares = torch.zeros_like(total)
-        for start in range(0, count, chunk):
-            centred = rows(start, min(start + chunk, count)).double() - origin
-            total += centred.sum(0)
-            squares += centred.square().sum(0)
-        variance = squares / count - (total / count).square()
-        scale = variance.clamp_min(0).sqrt()
-        floor = 1e-6 * (1 + (total / count + origin).abs())
-        self.mean.copy_(total / count + origin)
-        self.scale.copy_(torch.where(scale > floor, 1 / scale, 1.0))
+    def fit(self, parts: Iterable[Tensor]) -> None:
+        """``parts`` are the training rows in slices (n, ...), whose means and variances are
+        merged (Chan et al., 1979). A coordinate that never varies is only centred."""
+        count = 0
+        mean = torch.zeros(self.mean.shape, dtype=torch.float64, device=self.mean.device)
+        squares = torch.zeros_like(mean)
+        for part in parts:
+            variance, centre = torch.var_mean(part, dim=0, correction=0)
+            apart = centre.double() - mean
+            rows = len(part)
+            mean += apart * (rows / (count + rows))
+            squares += variance.double() * rows + apart.square() * (count * rows / (count + rows))
+            count += rows
+        deviation = (squares / max(count, 1)).sqrt()
+        self.mean.copy_(mean)
+        varies = deviation > 1e-6 * (1e-6 + mean.abs())
+        self.scale.copy_(torch.where(varies, 1 / deviation, 1.0))
 
     def forward(self, x: Tensor) -> Tensor:
         return (x - self.mean) * self.scale

@@ -14,8 +14,9 @@ from llmembed.errors import DataError
 from llmembed.heads.modules import FusedHeads, Scaler
 
 Views = Mapping[str, npt.NDArray[np.generic]]
-CHUNK = 4096
-"""Rows that are fused or scored at once outside of training."""
+CHUNK = 512
+"""Rows that are read, fused or scored at once outside of training: few enough that what is made
+on the way stays in the processor's cache."""
 
 
 def to_tensor(view: npt.NDArray[np.generic], rows: slice | npt.NDArray[np.int64]) -> Tensor:
@@ -34,7 +35,8 @@ class Rows:
     """N texts' views behind ``model``, ready to be drawn from by number.
 
     With ``fit`` the model's scalers are fitted on them first. A fusion without parameters is
-    computed once for all rows; with parameters the scaled views are kept instead. When
+    computed once for all rows (and kept in bfloat16 with ``bf16``, as the heads' first matrix
+    product will want it); with parameters the scaled views are kept instead. When
     that does not fit (``resident`` False) a batch's rows are read and fused each time.
     """
 
@@ -47,6 +49,7 @@ class Rows:
         *,
         resident: bool | None = None,
         fit: bool = False,
+        bf16: bool = False,
     ) -> None:
         self.model, self.views, self.count, self.device = model, views, count, device
         self.once = not model.fusion.has_parameters
@@ -59,16 +62,29 @@ class Rows:
         with torch.no_grad():
             if fit:
                 self._fit_views()
-            if resident and self.once:
-                self._all = torch.cat([model.fused(self._read(part)) for part in self._parts()])
-            elif resident:
+            if resident and not self.once:
                 self._views = {
                     name: to_tensor(views[name], slice(None)).to(device) for name in model.shapes
                 }
-            if fit:
-                self._fit_features()
-            if self._all is not None:
-                self._all = model.feature_scaler(self._all)
+            if resident and self.once:
+                self._all = self._computed(model, bf16=bf16, fit=fit)
+            elif fit and model.scaled:
+                model.eval()
+                fused = (model.fused(self._read(part)) for part in self._parts())
+                _scaler(model.feature_scaler).fit(fused)
+        self._buffer = torch.empty(0) if self._all is None else self._all[:0].clone()
+
+    def _computed(self, model: FusedHeads, *, bf16: bool, fit: bool) -> Tensor:
+        """Scaled features (N, F) of all rows."""
+        whole = torch.empty(self.count, int(model.fusion.features), device=self.device)
+        for part in self._parts():
+            whole[part] = model.fused(self._read(part))
+        if fit and model.scaled:
+            _scaler(model.feature_scaler).fit(whole[part] for part in self._parts())
+        kept = torch.empty_like(whole, dtype=torch.bfloat16) if bf16 else whole
+        for part in self._parts():
+            kept[part] = model.feature_scaler(whole[part])
+        return kept
 
     def _parts(self) -> list[slice]:
         starts = range(0, self.count, CHUNK)
@@ -84,33 +100,23 @@ class Rows:
 
     def _fit_views(self) -> None:
         for name in self.model.shapes:
+            scaler = Scaler(*self.model.shapes[name]).to(self.device)
             view = self.views[name]
-            for part in self._parts():
-                if not np.isfinite(view[part]).all():
-                    raise DataError(f"the view {name!r} holds values that are not finite")
+            scaler.fit(to_tensor(view, part).to(self.device) for part in self._parts())
+            if not bool(scaler.mean.isfinite().all()):
+                raise DataError(f"the view {name!r} holds values that are not finite")
             if self.model.scaled:
-
-                def rows(start: int, stop: int, view: npt.NDArray[np.generic] = view) -> Tensor:
-                    return to_tensor(view, slice(start, stop)).to(self.device)
-
-                _scaler(self.model.view_scalers[name]).fit(rows, self.count, CHUNK)
-
-    def _fit_features(self) -> None:
-        if not self.model.scaled:
-            return
-        self.model.eval()
-
-        def fused(start: int, stop: int) -> Tensor:
-            if self._all is not None:
-                return self._all[start:stop]
-            return self.model.fused(self._read(slice(start, stop)))
-
-        _scaler(self.model.feature_scaler).fit(fused, self.count, CHUNK)
+                self.model.view_scalers[name].load_state_dict(scaler.state_dict())
 
     def features(self, rows: Tensor) -> Tensor:
-        """Features (B, F) of the rows (B,), with gradients where the fusion has parameters."""
+        """Features (B, F) of the rows (B,), with gradients where the fusion has parameters.
+
+        What is kept is copied into one buffer, good until the next call: new memory of that size
+        costs more than the copy."""
         if self._all is not None:
-            return self._all.index_select(0, rows)
+            if len(self._buffer) < len(rows):
+                self._buffer = self._all.new_empty(len(rows), self._all.shape[1])
+            return torch.index_select(self._all, 0, rows, out=self._buffer[: len(rows)])
         if self.once:
             with torch.no_grad():
                 return self.model.features(self._read(rows))

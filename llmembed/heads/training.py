@@ -154,11 +154,14 @@ def train_head(
         _initialise(fusion)
         model = FusedHeads(fusion, tasks, config)
         model.to(place)
-        rows = Rows(model, views, count, place, resident=resident, fit=True)
+        bf16 = pick_precision(config.precision, place) == "bf16"
+        rows = Rows(model, views, count, place, resident=resident, fit=True, bf16=bf16)
         valid = Rows(model, valid_views, valid_count, place, resident=resident)
         truth = _truth(labels, tasks, place)
         valid_truth = _truth(valid_labels, tasks, place)
-        epochs = _optimise(model, rows, valid, truth, valid_truth, tasks, config, reporter, order)
+        epochs = _optimise(
+            model, rows, valid, truth, valid_truth, tasks, config, reporter, order, bf16
+        )
         logits = valid.logits()
         _raise_on_collapse(tasks, logits, valid_truth)
         temperatures = [
@@ -203,6 +206,7 @@ def _optimise(
     config: HeadConfig,
     reporter: Reporter,
     order: torch.Generator,
+    bf16: bool,
 ) -> int:
     """Run the epochs, leave the chosen weights in ``model``; returns how many epochs ran."""
     parameters = [p for p in model.parameters() if p.requires_grad]
@@ -211,7 +215,6 @@ def _optimise(
     )
     losses = _losses(tasks, truth, config)
     device = rows.device
-    precision = pick_precision(config.precision, device)
     batch_rows = config.batch_for(rows.count)
     per_epoch = math.ceil(rows.count / batch_rows)
     best: tuple[float, float] | None = None
@@ -227,7 +230,7 @@ def _optimise(
             for group in optimiser.param_groups:
                 group["lr"] = rate
             batch = batch.to(device)
-            with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
+            with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
                 answers = model.logits(rows.features(batch))
             loss = torch.stack(
                 [
