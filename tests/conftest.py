@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,15 @@ def local_ray() -> Iterator[None]:
     """A real Ray on this machine for the whole run; runtimes made meanwhile use it."""
     from llmembed.cluster import connect, disconnect
 
+    # Workers import what tests send them.
+    here = Path(__file__).parent
+    folders = [here, *(folder for folder in here.iterdir() if folder.is_dir())]
+    before = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = os.pathsep.join([*map(str, folders), *([before] if before else [])])
     session = connect("local")
+    if before is None:
+        del os.environ["PYTHONPATH"]
+    else:
+        os.environ["PYTHONPATH"] = before
     yield
     disconnect(session)

@@ -1,49 +1,89 @@
-"""A worker's error as one sentence of our tree, whatever the cluster wrapped it in."""
+"""A worker's error as one sentence of our tree.
+
+A worker sends what stopped it as a table, like any result: Ray would wrap the error, print its
+traceback and start the worker again. Errors of Ray itself (a worker that was killed too often)
+come as exceptions and are put into words here too.
+"""
 
 from __future__ import annotations
 
+import json
+import logging
+import traceback
 from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
+from llmembed import errors
 from llmembed.errors import LlmembedError, WorkerError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+logger = logging.getLogger(__name__)
+
+_COLUMN = "llmembed.cluster error"
+
+
+def error_table(error: Exception) -> pa.Table:
+    """What a worker returns instead of its result."""
+    import pyarrow as pa
+
+    kind = next((c for c in type(error).__mro__ if c.__module__ == errors.__name__), None)
+    report = {
+        "ours": kind and kind.__name__,
+        "name": type(error).__name__,
+        "said": str(error),
+        "traceback": "".join(traceback.format_exception(error)),
+    }
+    return pa.table({_COLUMN: [json.dumps(report)]})
+
+
+def is_error(table: pa.Table) -> bool:
+    return table.column_names == [_COLUMN]
+
+
+def raise_error(table: pa.Table, label: str) -> None:
+    """Raise, for the work called ``label``, what a worker returned by ``error_table``."""
+    report: dict[str, Any] = json.loads(table.column(_COLUMN)[0].as_py())
+    logger.debug("%s: a worker's traceback:\n%s", label, report["traceback"])
+    if report["ours"]:
+        raise getattr(errors, report["ours"])(report["said"])
+    raise _worker_error(label, report["name"], report["said"])
 
 
 def as_ours(error: BaseException, label: str) -> LlmembedError:
-    """The error to raise here for ``error``, which stopped the work called ``label``.
-
-    An error of our own tree, raised in a worker, comes back as itself; any other becomes a
-    ``WorkerError`` that quotes the innermost error's own words.
-    """
-    innermost = error
+    """The error to raise for ``error``, which stopped the work called ``label``: the one of our
+    tree that it was raised from, else a ``WorkerError`` that quotes its innermost cause."""
+    if isinstance(error, LlmembedError):
+        return error
+    said = error
     for link in _chain(error):
-        if isinstance(link, LlmembedError):
-            return _plain(link)
-        innermost = link
-    words = str(innermost).strip().splitlines()
+        if type(link).__module__ == errors.__name__:
+            assert isinstance(link, LlmembedError)
+            return link
+        if str(link).strip():
+            said = link
+    return _worker_error(label, type(said).__name__, str(said))
+
+
+def _worker_error(label: str, name: str, said: str) -> WorkerError:
     # A remote traceback ends with the line that matters.
-    said = words[-1].strip() if words else "no message"
-    name = type(innermost).__name__
-    return WorkerError(f"{label}: a worker failed for good: {name}: {said}")
-
-
-def _plain(error: LlmembedError) -> LlmembedError:
-    """The error without what Ray adds: its class is a mix of ours and Ray's, its text a
-    traceback."""
-    for kind in type(error).__mro__:
-        if kind.__module__.startswith("llmembed"):
-            words = error.args[0] if error.args and isinstance(error.args[0], str) else str(error)
-            lines = words.strip().splitlines() or ["no message"]
-            said = lines[-1] if "Traceback" in words or "ray::" in words else words
-            return kind(said.removeprefix(f"{kind.__module__}.{kind.__qualname__}: "))  # type: ignore[no-any-return]
-    raise AssertionError("an LlmembedError has a class of ours")
+    lines = said.strip().splitlines() or ["no message"]
+    return WorkerError(f"{label}: a worker failed for good: {name}: {lines[-1].strip()}")
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
     """``error`` and what it was raised from, outermost first."""
     seen: set[int] = set()
-    link: BaseException | None = error
-    while link is not None and id(link) not in seen:
+    waiting: list[BaseException] = [error]
+    while waiting:
+        link = waiting.pop(0)
+        if id(link) in seen:
+            continue
         seen.add(id(link))
         yield link
-        # Ray keeps the worker's exception as ``cause``, Python as ``__cause__``.
-        cause = getattr(link, "cause", None)
-        link = cause if isinstance(cause, BaseException) else link.__cause__ or link.__context__
+        # Ray Data keeps the worker's exception as ``cause``, Ray Train one for each rank.
+        failures = getattr(link, "worker_failures", None)
+        ranks = list(failures.values()) if isinstance(failures, dict) else []
+        causes = [*ranks, getattr(link, "cause", None), link.__cause__, link.__context__]
+        waiting += [cause for cause in causes if isinstance(cause, BaseException)]

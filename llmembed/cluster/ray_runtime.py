@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from llmembed.cluster.failures import as_ours
+from llmembed.cluster.failures import as_ours, error_table, is_error, raise_error
 from llmembed.cluster.progress import progress
 from llmembed.cluster.session import Session, connect, disconnect
 from llmembed.cluster.sizing import Plan, Pool, plan
@@ -97,6 +97,8 @@ class RayRuntime:
                     batch_size=None, batch_format="pyarrow", prefetch_batches=0
                 )
                 for table in batches:
+                    if is_error(table):
+                        raise_error(table, label)
                     if table.num_rows:
                         advance(table.num_rows)
                         yield table
@@ -119,47 +121,56 @@ class RayRuntime:
 
 
 def _dataset(inputs: Any, stages: Sequence[Stage], sizes: Plan) -> Any:
-    import pyarrow as pa
-    import ray
-    from ray.data import ActorPoolStrategy, DataContext
+    from ray.data import DataContext
     from ray.util.annotations import RayDeprecationWarning
 
-    context = DataContext.get_current().copy()
-    # What a stage returns is one block, as it is, sent on at once.
-    context.target_max_block_size = None
-    context.enable_progress_bars = False
-    context.print_on_execution_start = False
-    context.execution_options.preserve_order = False
-    with DataContext.current(context), warnings.catch_warnings():
-        # Ray 2.60 wants other names for `max_task_retries`, but has none yet.
+    with warnings.catch_warnings():
+        # Ray 2.60 warns of its own settings when they are copied, and wants other names for
+        # `max_task_retries` but has none yet.
+        warnings.simplefilter("ignore", DeprecationWarning)
         warnings.simplefilter("ignore", RayDeprecationWarning)
-        if isinstance(inputs, pa.Table):
-            batches = inputs.to_batches(max_chunksize=stages[0].rows)
-            dataset: Any = ray.data.from_arrow([pa.Table.from_batches([b]) for b in batches])
-        else:
-            numbers = [{"reader": i} for i in range(len(inputs))]
-            read: Any = _Read(inputs)
-            dataset = ray.data.from_items(numbers, override_num_blocks=len(numbers)).map_batches(
-                read, batch_size=None, num_cpus=sizes.reading_cpus
-            )
-        for stage in stages:
-            pool: Pool = sizes.model if stage.model else sizes.plain
-            dataset = dataset.map_batches(
-                _Worker,
-                fn_constructor_args=(stage, pool.threads),
-                batch_size=None,
-                batch_format="pyarrow",
-                zero_copy_batch=True,
-                compute=ActorPoolStrategy(
-                    min_size=pool.smallest,
-                    max_size=pool.largest,
-                    # One at work, one waiting: more would tie blocks to a busy actor.
-                    max_tasks_in_flight_per_actor=2,
-                ),
-                num_cpus=pool.cpus,
-                num_gpus=pool.gpus or None,
-                max_task_retries=RETRIES,
-            )
+        context = DataContext.get_current().copy()
+        # What a stage returns is one block, as it is, sent on at once.
+        context.target_max_block_size = None
+        context.enable_progress_bars = False
+        context.print_on_execution_start = False
+        context.execution_options.preserve_order = False
+        with DataContext.current(context):
+            return _staged(inputs, stages, sizes)
+
+
+def _staged(inputs: Any, stages: Sequence[Stage], sizes: Plan) -> Any:
+    import pyarrow as pa
+    import ray
+    from ray.data import ActorPoolStrategy
+
+    if isinstance(inputs, pa.Table):
+        batches = inputs.to_batches(max_chunksize=stages[0].rows)
+        dataset: Any = ray.data.from_arrow([pa.Table.from_batches([b]) for b in batches])
+    else:
+        numbers = [{"reader": i} for i in range(len(inputs))]
+        read: Any = _Read(inputs)
+        dataset = ray.data.from_items(numbers, override_num_blocks=len(numbers)).map_batches(
+            read, batch_size=None, num_cpus=sizes.reading_cpus
+        )
+    for stage in stages:
+        pool: Pool = sizes.model if stage.model else sizes.plain
+        dataset = dataset.map_batches(
+            _Worker,
+            fn_constructor_args=(stage, pool.threads),
+            batch_size=None,
+            batch_format="pyarrow",
+            zero_copy_batch=True,
+            compute=ActorPoolStrategy(
+                min_size=pool.smallest,
+                max_size=pool.largest,
+                # One at work, one waiting: more would tie blocks to a busy actor.
+                max_tasks_in_flight_per_actor=2,
+            ),
+            num_cpus=pool.cpus,
+            num_gpus=pool.gpus or None,
+            max_task_retries=RETRIES,
+        )
     return dataset
 
 
@@ -170,8 +181,11 @@ class _Read:
         self._readers = list(readers)
 
     def __call__(self, batch: dict[str, Any]) -> Iterator[pa.Table]:
-        for number in batch["reader"]:
-            yield from self._readers[int(number)]()
+        try:
+            for number in batch["reader"]:
+                yield from self._readers[int(number)]()
+        except Exception as error:
+            yield error_table(error)
 
 
 class _Worker:
@@ -180,11 +194,21 @@ class _Worker:
     def __init__(self, stage: Stage, threads: int) -> None:
         _use_threads(threads, model=stage.model)
         self._stage = stage
-        self._work = stage.make()
+        self._failed: pa.Table | None = None
+        try:
+            self._work = stage.make()
+        except Exception as error:
+            self._failed = error_table(error)
 
     def __call__(self, table: pa.Table) -> Iterator[pa.Table]:
-        for start in range(0, table.num_rows, self._stage.rows):
-            yield self._work(table.slice(start, self._stage.rows))
+        if self._failed is not None or is_error(table):
+            yield self._failed or table
+            return
+        try:
+            for start in range(0, table.num_rows, self._stage.rows):
+                yield self._work(table.slice(start, self._stage.rows))
+        except Exception as error:
+            yield error_table(error)
 
 
 def _use_threads(threads: int, *, model: bool) -> None:

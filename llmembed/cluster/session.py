@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from llmembed.errors import UserError
@@ -15,6 +18,7 @@ LEAST_LOGICAL_CPUS = 4
 """A local Ray offers at least this many CPUs, whatever the machine has: a pool of actors that
 holds every CPU leaves nothing for reading, and Ray Data then waits for ever."""
 
+REACH_SECONDS = 10.0
 ADDRESS_VARIABLE = "RAY_ADDRESS"
 _CORE_LEVEL = "RAY_BACKEND_LOG_LEVEL"
 
@@ -50,9 +54,10 @@ def connect(address: str | None = None) -> Session:
         _start()
         return _session(started=True)
     try:
+        _check_reachable(address)
         with _quiet_core():
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError) as error:
         lines = str(error).strip().splitlines() or [repr(error)]
         raise UserError(f"no Ray cluster can be reached at {address}: {lines[0]}") from error
     return _session(started=False)
@@ -84,14 +89,27 @@ def _start() -> None:
 @contextmanager
 def _quiet_core() -> Iterator[None]:
     """Ray's core writes to the terminal on its own, for every pool of actors a line that looks
-    like an error; it reads how much to say once, when it is started."""
-    said = os.environ.get(_CORE_LEVEL)
+    like an error. It reads how much to say once, when it is started, and says that it did."""
+    before = os.environ.get(_CORE_LEVEL)
     os.environ.setdefault(_CORE_LEVEL, "fatal")
+    sys.stderr.flush()
+    terminal = os.dup(2)
     try:
+        with Path(os.devnull).open("wb") as nothing:
+            os.dup2(nothing.fileno(), 2)
         yield
     finally:
-        if said is None:
+        os.dup2(terminal, 2)
+        os.close(terminal)
+        if before is None:
             os.environ.pop(_CORE_LEVEL, None)
+
+
+def _check_reachable(address: str) -> None:
+    """Ray itself would try for minutes. Raises ``OSError``."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if host and port.isdigit():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=REACH_SECONDS).close()
 
 
 def _session(*, started: bool) -> Session:

@@ -1,0 +1,51 @@
+"""What the tests of ``train`` run on workers."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from llmembed.contract import WorkerContext
+from llmembed.errors import UnsupportedError
+
+
+@dataclass(frozen=True)
+class Sums:
+    """Each worker brings its rank + 1; all sum up, and the first keeps the sum, step by step.
+
+    ``die_once``: a file that does not exist yet; the last worker makes it in its second step and
+    kills itself, so that it happens once.
+    """
+
+    steps: int = 2
+    die_once: Path | None = None
+
+    def __call__(self, context: WorkerContext) -> None:
+        import os
+
+        import torch
+        import torch.distributed as dist
+
+        start = 0
+        if context.resume_from is not None:
+            start = int((context.resume_from / "step.txt").read_text()) + 1
+        for step in range(start, self.steps):
+            total = torch.tensor([float(context.rank + 1)])
+            if context.world_size > 1:
+                dist.all_reduce(total)
+            last = context.rank == context.world_size - 1
+            if step == 1 and last and self.die_once is not None and not self.die_once.exists():
+                self.die_once.touch()
+                os.kill(os.getpid(), 9)
+            with tempfile.TemporaryDirectory() as folder:
+                (Path(folder) / f"rank-{context.rank}.txt").write_text(str(total.item()))
+                (Path(folder) / "step.txt").write_text(str(step))
+                metrics = {"total": total.item(), "step": float(step), "start": float(start)}
+                context.report(metrics, Path(folder))
+
+
+@dataclass(frozen=True)
+class Refuses:
+    def __call__(self, context: WorkerContext) -> None:
+        raise UnsupportedError("this head can't be trained on words")
