@@ -19,7 +19,7 @@ from llmembed.backbones.spec import BackboneSpec
 from llmembed.backbones.tokeniser import TokenisedBatch, Tokeniser
 from llmembed.errors import ModelError, UnsupportedError
 
-CPU_TOKEN_BUDGET = 8192
+CPU_TOKEN_BUDGET = 4096
 GPU_TOKEN_BUDGET = 32768
 
 
