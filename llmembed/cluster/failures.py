@@ -39,7 +39,7 @@ def error_table(error: Exception) -> pa.Table:
 
 
 def is_error(table: pa.Table) -> bool:
-    return table.column_names == [_COLUMN]
+    return bool(table.column_names == [_COLUMN])
 
 
 def raise_error(table: pa.Table, label: str) -> None:

@@ -202,7 +202,7 @@ class _Worker:
 
     def __call__(self, table: pa.Table) -> Iterator[pa.Table]:
         if self._failed is not None or is_error(table):
-            yield self._failed or table
+            yield table if self._failed is None else self._failed
             return
         try:
             for start in range(0, table.num_rows, self._stage.rows):

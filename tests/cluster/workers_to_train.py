@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,8 +15,8 @@ from llmembed.errors import UnsupportedError
 class Sums:
     """Each worker brings its rank + 1; all sum up, and the first keeps the sum, step by step.
 
-    ``die_once``: a file that does not exist yet; the last worker makes it in its second step and
-    kills itself, so that it happens once.
+    ``die_once``: a file that does not exist yet; in its second step, once the first one is kept
+    below the file's folder, the last worker makes it and kills itself, so that it happens once.
     """
 
     steps: int = 2
@@ -36,6 +37,7 @@ class Sums:
                 dist.all_reduce(total)
             last = context.rank == context.world_size - 1
             if step == 1 and last and self.die_once is not None and not self.die_once.exists():
+                _wait_for(self.die_once.parent, "checkpoint_manager_snapshot.json")
                 self.die_once.touch()
                 os.kill(os.getpid(), 9)
             with tempfile.TemporaryDirectory() as folder:
@@ -43,6 +45,13 @@ class Sums:
                 (Path(folder) / "step.txt").write_text(str(step))
                 metrics = {"total": total.item(), "step": float(step), "start": float(start)}
                 context.report(metrics, Path(folder))
+
+
+def _wait_for(folder: Path, name: str) -> None:
+    end = time.monotonic() + 60
+    while not list(folder.rglob(name)):
+        assert time.monotonic() < end, f"no {name} in {folder}"
+        time.sleep(0.1)
 
 
 @dataclass(frozen=True)
