@@ -71,11 +71,21 @@ def parser() -> argparse.ArgumentParser:
         "--output",
         required=True,
         metavar="PATH",
-        help="a .csv, .jsonl or .parquet file, or a folder of parts",
+        help="a .csv, .jsonl or .parquet file, or a folder of parts; also s3://",
+    )
+    predict.add_argument(
+        "--keep", nargs="+", default=[], metavar="COLUMN", help="columns of the data to hand on"
     )
     predict.add_argument("--scores", action="store_true", help="write every class's score as well")
     predict.add_argument(
         "--unknown-below", type=float, metavar="SCORE", help="answer `unknown` below this score"
+    )
+    predict.add_argument(
+        "--max-bad-fraction",
+        type=float,
+        default=0.01,
+        metavar="SHARE",
+        help="fail when more of the rows can't be used (default: 0.01)",
     )
     _runtime_options(predict)
 
@@ -197,8 +207,10 @@ def _run(options: argparse.Namespace) -> int:
             data=options.data,
             text_column=options.text_column,
             output=options.output,
+            keep=options.keep,
             scores=options.scores,
             unknown_below=options.unknown_below,
+            max_bad_fraction=options.max_bad_fraction,
             files=options.files,
             address=options.address,
             local=options.local,

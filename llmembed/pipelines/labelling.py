@@ -1,24 +1,18 @@
-"""The stage that labels texts on actors, and the parts it leaves.
-
-A part is one chunk of one input file. It is complete or absent (written aside, then renamed), and
-its name says which chunk it is, so a run that was killed goes on with the chunks that have no part.
-"""
+"""The stage that labels texts on actors: a chunk of one input file in, its part written."""
 
 from __future__ import annotations
 
 import json
-import os
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from llmembed.contract import Classifier, Prediction, Reader, Task
+from llmembed.pipelines.parts import Parts, part_name
 
 UNKNOWN = "unknown"
 COLUMNS = ("file", "index", "text")
@@ -31,7 +25,7 @@ every node sees."""
 @dataclass(frozen=True, kw_only=True)
 class Chunks:
     """A reader whose tables become rows: one row a chunk, so that a chunk is never split or
-    merged on its way. Chunks whose part exists are skipped."""
+    merged on its way. Chunks whose part is ``done`` are passed over."""
 
     number: int
     reader: Reader
@@ -39,39 +33,48 @@ class Chunks:
 
     def __call__(self) -> Iterator[pa.Table]:
         for index, table in enumerate(self.reader()):
-            part = f"part-{self.number:05d}-{index:06d}"
+            part = part_name(self.number, index)
             if part not in self.done and table.num_rows:
-                columns = {"part": [part]}
-                for name in COLUMNS:
-                    values = table[name].combine_chunks()
-                    ends = pa.array([0, len(values)], pa.int32())
-                    columns[name] = pa.ListArray.from_arrays(ends, values)
-                yield pa.table(columns)
+                ends = pa.array([0, table.num_rows], pa.int32())
+                columns = {
+                    name: pa.ListArray.from_arrays(ends, table[name].combine_chunks())
+                    for name in table.column_names
+                }
+                yield pa.table({"part": [part], **columns})
 
 
 @dataclass(frozen=True, kw_only=True)
 class MakeLabeller:
     """Picklable; makes the labeller inside a worker. ``content``: file name -> bytes of the
-    classifier's folder, or None where ``folder`` itself can be read by every worker."""
+    classifier's folder, or None where ``folder`` itself can be read by every worker. ``keep``:
+    columns of the data handed on."""
 
     folder: str
     content: Mapping[str, bytes] | None
-    parts: str
+    parts: Parts
+    keep: tuple[str, ...]
     scores: bool
-    thresholds: Mapping[str, float]
+    unknown_below: float | None
 
     @classmethod
     def of(
-        cls, folder: Path, parts: Path, scores: bool, thresholds: Mapping[str, float]
+        cls,
+        folder: Path,
+        *,
+        parts: Parts,
+        keep: tuple[str, ...],
+        scores: bool,
+        unknown_below: float | None,
     ) -> MakeLabeller:
         files = [path for path in folder.rglob("*") if path.is_file()]
         small = sum(path.stat().st_size for path in files) <= SHIP_AT_MOST
         return cls(
             folder=str(folder.resolve()),
             content={str(p.relative_to(folder)): p.read_bytes() for p in files} if small else None,
-            parts=str(parts.resolve()),
+            parts=parts,
+            keep=keep,
             scores=scores,
-            thresholds=thresholds,
+            unknown_below=unknown_below,
         )
 
     def __call__(self) -> Labeller:
@@ -98,52 +101,67 @@ class Labeller:
         from llmembed.metering import Meter
 
         done = []
-        for chunk in chunks.to_pylist():
+        for row in range(chunks.num_rows):
+            part = chunks["part"][row].as_py()
+            columns = {name: chunks[name][row].values for name in (*COLUMNS, *self.settings.keep)}
             with Meter() as meter:
-                predictions = self.classifier.predict(chunk["text"])
-            columns = {name: chunk[name] for name in COLUMNS}
+                predictions = self.classifier.predict(columns["text"].to_pylist())
             for task in self.classifier.tasks:
                 columns |= answers(
                     task,
                     predictions[task.name],
                     alone=len(self.classifier.tasks) == 1,
                     scores=self.settings.scores,
-                    threshold=self.settings.thresholds.get(task.name),
+                    unknown_below=self.settings.unknown_below,
                 )
-            write_part(Path(self.settings.parts) / f"{chunk['part']}.parquet", pa.table(columns))
+            table = pa.table(columns)
+            self.settings.parts.write(part, table)
             usage = json.dumps(meter.usage.to_json())
-            done.append({"part": chunk["part"], "rows": len(chunk["text"]), "usage": usage})
+            done.append({"part": part, "rows": table.num_rows, "usage": usage})
         return pa.Table.from_pylist(done)
 
 
-def answers(
-    task: Task, prediction: Prediction, *, alone: bool, scores: bool, threshold: float | None
-) -> dict[str, Any]:
-    """The output columns of one task: ``label`` and ``score``, prefixed by the task's name when
-    there are several tasks. A ``multi`` label is a list; its score is the largest."""
+def answer_columns(task: Task, *, alone: bool, scores: bool) -> list[str]:
+    """The names of the output columns of one task: ``label`` and ``score``, prefixed by the
+    task's name when there are several tasks."""
     prefix = "" if alone else f"{task.name}_"
+    named = [f"{prefix}score:{name}" for name in task.classes] if scores else []
+    return [f"{prefix}label", f"{prefix}score", *named]
+
+
+def answers(
+    task: Task,
+    prediction: Prediction,
+    *,
+    alone: bool,
+    scores: bool,
+    unknown_below: float | None,
+) -> dict[str, pa.Array]:
+    """The output columns of one task.
+
+    ``single``: the class, null where the answer could not be read, and its score; below
+    ``unknown_below`` the class is ``unknown``. ``multi``: the list of classes and the largest
+    score. ``tokens``: the tags of the words and their scores, as lists.
+    """
+    label_column, score_column, *class_columns = answer_columns(task, alone=alone, scores=scores)
     best = None if prediction.scores is None else prediction.scores.max(axis=1)
-    names: list[Any]
     if task.kind == "multi":
-        names = [[task.classes[i] for i in np.flatnonzero(row)] for row in prediction.labels]
+        chosen = [[task.classes[i] for i in np.flatnonzero(row)] for row in prediction.labels]
+        columns = {label_column: pa.array(chosen, pa.list_(pa.string()))}
     else:
         names = [None if label < 0 else task.classes[label] for label in prediction.labels]
-        if threshold is not None and best is not None:
+        if task.kind == "single" and unknown_below is not None and best is not None:
             names = [
-                UNKNOWN if score < threshold else name
+                UNKNOWN if score < unknown_below else name
                 for name, score in zip(names, best, strict=True)
             ]
-    columns: dict[str, Any] = {f"{prefix}label": names}
-    if best is not None:
-        columns[f"{prefix}score"] = best
-    if scores and prediction.scores is not None:
-        for index, name in enumerate(task.classes):
-            columns[f"{prefix}score:{name}"] = prediction.scores[:, index]
+        columns = {label_column: pa.array(names, pa.string())}
+    if best is not None and prediction.scores is not None:
+        columns[score_column] = pa.array(best, pa.float32())
+        for index, column in enumerate(class_columns):
+            columns[column] = pa.array(prediction.scores[:, index], pa.float32())
+    if task.kind == "tokens":
+        assert prediction.offsets is not None
+        ends = pa.array(prediction.offsets, pa.int32())
+        columns = {name: pa.ListArray.from_arrays(ends, words) for name, words in columns.items()}
     return columns
-
-
-def write_part(path: Path, table: pa.Table) -> None:
-    """Write aside, then rename: a part is complete or absent."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    pq.write_table(table, aside, compression="zstd")
-    aside.replace(path)

@@ -4,30 +4,29 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
 
-import pyarrow as pa
-import pyarrow.csv as pa_csv
-import pyarrow.parquet as pq
-
-from llmembed.contract import Stage, Usage
+from llmembed.contract import Classifier, Stage, Usage
 from llmembed.errors import ConfigError, DataError
 from llmembed.pipelines.assembly import make_runtime
-from llmembed.pipelines.labelling import Chunks, MakeLabeller
 from llmembed.pipelines.printing import console, write_json
 
-CHUNK_ROWS = 2048
+if TYPE_CHECKING:
+    from llmembed.pipelines.parts import Parts
+
+CHUNK_ROWS = 1024
+"""Rows that are labelled at once and lost at most by a kill, for each actor."""
 FORMATS = (".csv", ".jsonl", ".parquet")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Predicted:
-    """What ``predict`` did: ``rows`` labelled in all, ``reused_rows`` by an earlier run."""
+    """What ``predict`` did: ``rows`` labelled in all, ``reused_rows`` of them by an earlier run;
+    ``bad_rows`` were set aside in ``quarantine``."""
 
     rows: int
     reused_rows: int
@@ -35,6 +34,7 @@ class Predicted:
     seconds: float
     usage: Usage
     output: str
+    quarantine: str
 
 
 def predict(
@@ -43,170 +43,193 @@ def predict(
     data: Sequence[str],
     text_column: str,
     output: str,
+    keep: Sequence[str] = (),
     scores: bool = False,
     unknown_below: float | None = None,
+    max_bad_fraction: float = 0.01,
     files: str | None = None,
     address: str | None = None,
     local: bool = False,
     json_path: str | None = None,
 ) -> Predicted:
-    """Label every text of ``data`` with ``model`` and write ``output``.
+    """Label every text of ``data`` with ``model`` and write ``output``: a file, or a folder of
+    parts, here or in an object store; columns of ``keep`` are handed on.
 
     Raises:
         ConfigError: ``output`` has no known ending, or holds the labels of another run.
-        DataError: ``data`` can't be read.
+        DataError: ``data`` can't be read, or more than ``max_bad_fraction`` of its rows are bad;
+            the labels of the others are then kept for the next run.
         ModelError: ``model`` can't be found.
     """
     from llmembed.methods import load
+    from llmembed.pipelines.labelling import Chunks, MakeLabeller
     from llmembed.pipelines.models import find_classifier
+    from llmembed.pipelines.parts import Parts
+    from llmembed.pipelines.writing import write_whole
+    from llmembed.texts import readers
 
     start = time.perf_counter()
-    target = Path(output)
-    if target.suffix not in ("", *FORMATS):
+    suffix = PurePosixPath(output).suffix
+    if suffix not in ("", *FORMATS):
         raise ConfigError(f"--output {output}: write {', '.join(FORMATS)} or a folder")
-    if unknown_below is not None and not 0 <= unknown_below <= 1:
-        raise ConfigError(f"--unknown-below {unknown_below}: a score lies between 0 and 1")
+    _check_apart(output, data)
+    for option, share in (
+        ("--unknown-below", unknown_below),
+        ("--max-bad-fraction", max_bad_fraction),
+    ):
+        if share is not None and not 0 <= share <= 1:
+            raise ConfigError(f"{option} {share}: expected a number between 0 and 1")
     with make_runtime(files=files, address=address, local=local) as runtime:
         folder = find_classifier(model, files=runtime.files)
         classifier = load(folder)
-        parts = target if target.suffix == "" else target.with_name(target.name + ".parts")
-        readers, bad = _readers(data, text_column, parts)
-        _claim(parts, folder, data, text_column, scores, unknown_below)
-        done = frozenset(path.stem for path in parts.glob("part-*.parquet"))
-        reused = sum(pq.read_metadata(parts / f"{name}.parquet").num_rows for name in done)
-        chunks = [Chunks(number=n, reader=reader, done=done) for n, reader in enumerate(readers)]
-        thresholds = {t.name: unknown_below for t in classifier.tasks if unknown_below is not None}
-        make = MakeLabeller.of(folder, parts, scores, thresholds)
+        _check_columns(classifier, keep, scores, unknown_below)
+        parts = Parts(address=output if not suffix else f"{output}.parts")
+        quarantine = f"{output.rstrip('/')}.quarantine"
+        made = readers(list(data), text_column, CHUNK_ROWS, keep=keep, quarantine_folder=quarantine)
+        _claim(
+            parts,
+            {
+                "classifier": _digest(folder),
+                "data": _identity(data),
+                "text_column": text_column,
+                "keep": list(keep),
+                "scores": scores,
+                "unknown_below": unknown_below,
+                "chunk_rows": CHUNK_ROWS,
+            },
+        )
+        done = frozenset(parts.names())
+        reused = sum(parts.rows(name) for name in done)
+        make = MakeLabeller.of(
+            folder, parts=parts, keep=tuple(keep), scores=scores, unknown_below=unknown_below
+        )
+        chunks = [Chunks(number=n, reader=reader, done=done) for n, reader in enumerate(made)]
+        stages = [Stage(make=make, rows=1, model=True)]
         rows, usage = 0, Usage()
-        for table in runtime.map_texts(
-            chunks, [Stage(make=make, rows=1, model=True)], label="predict"
-        ):
+        for table in runtime.map_texts(chunks, stages, label="predict"):
             for record in table.to_pylist():
+                _check_seen(parts, record["part"])
                 rows += record["rows"]
                 usage += Usage.from_json(json.loads(record["usage"]))
-    written = sorted(parts.glob("part-*.parquet"))
-    if not written:
-        raise DataError(f"{', '.join(data)}: no row with a text in column {text_column!r}")
-    if target.suffix:
-        _join(written, target)
-        shutil.rmtree(parts)
+    bad = _count_lines(quarantine)
+    _check_rows(rows + reused, bad, max_bad_fraction, data, quarantine)
+    parts.tidy()
+    if suffix:
+        write_whole(parts.tables(), output)
+        parts.remove()
     result = Predicted(
         rows=rows + reused,
         reused_rows=reused,
-        bad_rows=bad(),
+        bad_rows=bad,
         seconds=time.perf_counter() - start,
         usage=usage,
         output=output,
+        quarantine=quarantine,
     )
     _say(result)
     write_json(json_path, {**vars(result), "usage": usage.to_json()})
     return result
 
 
-def _readers(
-    data: Sequence[str], text_column: str, parts: Path
-) -> tuple[list[Any], Callable[[], int]]:
-    """The readers of ``data``, and a function that counts the rows they set aside."""
-    from llmembed.texts import readers
-
-    quarantine = parts.with_name(parts.name.removesuffix(".parts") + ".quarantine")
-    made = readers(list(data), text_column, chunk_rows=CHUNK_ROWS, quarantine_folder=quarantine)
-
-    def count() -> int:
-        return sum(
-            sum(1 for _ in path.open(encoding="utf-8")) for path in quarantine.glob("*.jsonl")
-        )
-
-    return made, count
+def _check_apart(output: str, data: Sequence[str]) -> None:
+    """Labels written among the data would be read as data when the run is resumed."""
+    if "://" in output:
+        return
+    target = Path(output).resolve()
+    for source in data:
+        if "://" not in source and Path(source).is_dir():
+            folder = Path(source).resolve()
+            if folder == target or folder in target.parents:
+                raise ConfigError(
+                    f"--output {output} lies inside --data {source}: write it elsewhere"
+                )
 
 
-def _claim(
-    parts: Path,
-    folder: Path,
-    data: Sequence[str],
-    text_column: str,
-    scores: bool,
-    unknown_below: float | None,
+def _check_columns(
+    classifier: Classifier, keep: Sequence[str], scores: bool, unknown_below: float | None
 ) -> None:
-    """Note in ``parts`` whose labels they are; raise if they are another run's."""
-    digest = hashlib.sha256()
-    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
-        digest.update(path.name.encode() + path.read_bytes())
-    claim = {
-        "classifier": digest.hexdigest(),
-        "data": [_identity(source) for source in data],
-        "text_column": text_column,
-        "scores": scores,
-        "unknown_below": unknown_below,
-        "chunk_rows": CHUNK_ROWS,
-    }
-    parts.mkdir(parents=True, exist_ok=True)
-    path = parts / "run.json"
-    if path.is_file():
-        earlier = json.loads(path.read_text(encoding="utf-8"))
-        changed = [key for key in claim if earlier.get(key) != claim[key]]
+    from llmembed.pipelines.labelling import answer_columns
+
+    tasks = classifier.tasks
+    ours = {c for t in tasks for c in answer_columns(t, alone=len(tasks) == 1, scores=scores)}
+    for name in keep:
+        if name in ours:
+            raise ConfigError(f"--keep {name}: the answers have a column of that name")
+    if unknown_below is not None and all(task.kind != "single" for task in tasks):
+        raise ConfigError("--unknown-below: only a task with exactly one class a text has it")
+
+
+def _claim(parts: Parts, run: dict[str, Any]) -> None:
+    """Note whose labels ``parts`` holds; raise if they are another run's."""
+    earlier = parts.run()
+    if earlier is None:
+        if parts.names() or parts.others():
+            raise ConfigError(
+                f"{parts.address} is not empty and holds no run of ours: choose another --output"
+            )
+    elif parts.names():
+        changed = [key.replace("_", " ") for key in run if earlier.get(key) != run[key]]
         if changed:
             raise ConfigError(
-                f"{parts} holds the labels of another run (its {', '.join(changed)} differ): "
-                "choose another --output, or remove that folder"
+                f"{parts.address} holds the labels of another run (not the same "
+                f"{', '.join(changed)}): choose another --output, or remove it"
             )
-    elif any(parts.iterdir()):
-        raise ConfigError(f"{parts} is not empty and holds no run of ours: choose another --output")
-    path.write_text(json.dumps(claim, indent=1), encoding="utf-8")
+    parts.claim(run)
 
 
-def _identity(source: str) -> list[Any]:
-    """A source's name with the size and time of its files, so that changed data is noticed."""
-    path = Path(source)
-    if path.is_dir():
-        found = sorted(p for p in path.rglob("*") if p.is_file())
-    else:
-        found = (
-            [path]
-            if path.is_file()
-            else sorted(Path().glob(source))
-            if "://" not in source and not path.is_absolute()
-            else []
+def _digest(folder: Path) -> str:
+    """Of a classifier's files, names and contents."""
+    digest = hashlib.sha256()
+    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+        digest.update(path.relative_to(folder).as_posix().encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()
+
+
+def _identity(data: Sequence[str]) -> list[list[Any]]:
+    """Address, size in bytes and time of every file, so that changed data is noticed."""
+    from llmembed.texts.files import expand, filesystem_of
+
+    found: list[list[Any]] = []
+    for file in expand(data):
+        filesystem, path = filesystem_of(file.address)
+        info = filesystem.get_file_info(path)
+        found.append([file.address, info.size, info.mtime_ns])
+    return found
+
+
+def _check_seen(parts: Parts, name: str) -> None:
+    if not parts.has(name):
+        raise ConfigError(
+            f"a worker's labels can't be seen from here in {parts.address}: "
+            "choose an --output that all machines share, such as s3://BUCKET/labels.parquet"
         )
-    return [source, [[str(p), p.stat().st_size, p.stat().st_mtime_ns] for p in found]]
 
 
-def _join(parts: Sequence[Path], target: Path) -> None:
-    """All parts, in the order of the data, as one file; written aside, then renamed."""
-    aside = target.with_name(f".{target.name}")
-    schema = pq.read_schema(parts[0])
-    tables: Iterator[pa.Table] = (pq.read_table(path, schema=schema) for path in parts)
-    if target.suffix == ".parquet":
-        with pq.ParquetWriter(aside, schema) as writer:
-            for table in tables:
-                writer.write_table(table)
-    elif target.suffix == ".jsonl":
-        with aside.open("w", encoding="utf-8") as lines:
-            for table in tables:
-                lines.writelines(
-                    json.dumps(row, ensure_ascii=False) + "\n" for row in table.to_pylist()
-                )
-    else:
-        flat = _csv_schema(schema)
-        with pa_csv.CSVWriter(aside, flat) as writer:
-            for table in tables:
-                writer.write_table(_for_csv(table).cast(flat))
-    aside.replace(target)
+def _count_lines(folder: str) -> int:
+    """Of the quarantine files in ``folder``."""
+    import pyarrow.fs as pafs
+
+    from llmembed.texts.files import filesystem_of
+
+    filesystem, path = filesystem_of(folder)
+    count = 0
+    for entry in filesystem.get_file_info(pafs.FileSelector(path, allow_not_found=True)):
+        if entry.base_name.endswith(".jsonl"):
+            with filesystem.open_input_stream(entry.path) as stream:
+                while piece := stream.read(1 << 20):
+                    count += piece.count(b"\n")
+    return count
 
 
-def _csv_schema(schema: pa.Schema) -> pa.Schema:
-    return pa.schema(
-        [pa.field(f.name, pa.string() if pa.types.is_list(f.type) else f.type) for f in schema]
-    )
-
-
-def _for_csv(table: pa.Table) -> pa.Table:
-    """Lists of labels joined by commas: csv knows no lists."""
-    for index, field in enumerate(table.schema):
-        if pa.types.is_list(field.type):
-            joined = [None if v is None else ",".join(v) for v in table[field.name].to_pylist()]
-            table = table.set_column(index, field.name, pa.array(joined, pa.string()))
-    return table
+def _check_rows(rows: int, bad: int, allowed: float, data: Sequence[str], quarantine: str) -> None:
+    if bad > allowed * (rows + bad):
+        raise DataError(
+            f"{bad:,} of {rows + bad:,} rows can't be used, more than {allowed:.0%}: they are in "
+            f"{quarantine} with their reasons; the labels of the others are kept, and the same "
+            "command with a higher --max-bad-fraction writes them out"
+        )
+    if not rows:
+        raise DataError(f"{' '.join(data)}: no rows")
 
 
 def _say(result: Predicted) -> None:
@@ -215,4 +238,6 @@ def _say(result: Predicted) -> None:
     if result.reused_rows:
         out.print(f"{result.reused_rows:,} of them were labelled by an earlier run")
     if result.bad_rows:
-        out.print(f"{result.bad_rows:,} bad rows set aside beside the output, with their reasons")
+        out.print(
+            f"{result.bad_rows:,} bad rows set aside in {result.quarantine}, with their reasons"
+        )
