@@ -82,21 +82,25 @@ class Scaler(nn.Module):
         self.register_buffer("scale", torch.ones(shape))
 
     def fit(self, parts: Iterable[Tensor]) -> None:
-        """``parts`` are the training rows in slices (n, ...), whose means and variances are
-        merged (Chan et al., 1979). A coordinate that never varies is only centred."""
+        """``parts`` are the training rows in slices (n, ...). A coordinate that never varies is
+        only centred."""
         count = 0
-        mean = torch.zeros(self.mean.shape, dtype=torch.float64, device=self.mean.device)
-        squares = torch.zeros_like(mean)
+        origin: Tensor | None = None
+        total = torch.zeros(self.mean.shape, dtype=torch.float64, device=self.mean.device)
+        squares = torch.zeros_like(total)
         for part in parts:
-            variance, centre = torch.var_mean(part, dim=0, correction=0)
-            apart = centre.double() - mean
-            rows = len(part)
-            mean += apart * (rows / (count + rows))
-            squares += variance.double() * rows + apart.square() * (count * rows / (count + rows))
-            count += rows
-        deviation = (squares / max(count, 1)).sqrt()
-        self.mean.copy_(mean)
+            if origin is None:
+                origin = part[0].clone()  # far from zero, differences keep the digits
+            apart = part - origin
+            total += apart.sum(0)
+            squares += apart.square_().sum(0)
+            count += len(part)
+        assert origin is not None, "no rows"
+        offset = total / count
+        mean = origin + offset
+        deviation = (squares / count - offset.square()).clamp_min(0).sqrt()
         varies = deviation > 1e-6 * (1e-6 + mean.abs())
+        self.mean.copy_(mean)
         self.scale.copy_(torch.where(varies, 1 / deviation, 1.0))
 
     def forward(self, x: Tensor) -> Tensor:
