@@ -6,8 +6,10 @@ Exit codes: 0 done, 1 something failed, 2 the request can't be met as stated, 13
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from llmembed.errors import LlmembedError, UserError
@@ -233,6 +235,9 @@ def _experiment(options: argparse.Namespace) -> Any:
     """The experiment that a recipe, the options and the KEY=VALUE words say together."""
     from llmembed.experiment import load_experiment
 
+    # An option that takes several sources also takes the KEY=VALUE words that follow it.
+    sources = {name: getattr(options, name, None) or [] for name in ("data", "test_data")}
+    words = [*options.words, *(w for found in sources.values() for w in found if _is_setting(w))]
     recipes = [word for word in options.words if "=" not in word]
     if len(recipes) > 1:
         raise UserError(f"one recipe at a time, got {' and '.join(recipes)}")
@@ -242,8 +247,8 @@ def _experiment(options: argparse.Namespace) -> Any:
         if value is not None and value is not False:
             changes[key] = value
 
-    put("data.source", getattr(options, "data", None))
-    put("data.test", getattr(options, "test_data", None))
+    for key, found in zip(("data.source", "data.test"), sources.values(), strict=True):
+        put(key, [word for word in found if not _is_setting(word)] or None)
     put("data.text_column", getattr(options, "text_column", None))
     put("data.multi", getattr(options, "multi", None))
     columns = getattr(options, "label_column", None)
@@ -259,9 +264,14 @@ def _experiment(options: argparse.Namespace) -> Any:
     return load_experiment(
         recipes[0] if recipes else options.recipe,
         changes=changes,
-        overrides=[word for word in options.words if "=" in word],
+        overrides=[word for word in words if "=" in word],
         only=names.split(",") if names else None,
     )
+
+
+def _is_setting(word: str) -> bool:
+    """``KEY=VALUE`` with a dotted key, and no file of that name."""
+    return re.match(r"[a-z]\w*(\.[\w+-]+)*=", word) is not None and not Path(word).exists()
 
 
 if __name__ == "__main__":

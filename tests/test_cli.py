@@ -74,6 +74,20 @@ def test_mistakes_get_one_sentence(capsys, table: Path, tmp_path: Path, monkeypa
     assert "is not a leaderboard" in ask("report", str(tmp_path / "board.json"))
 
 
+def test_settings_may_follow_the_sources(table: Path):
+    from llmembed.cli import _experiment, parser
+
+    words = ["compare", "--data", "r8", "seeds=5", "--methods", "avg", "methods.avg.sigma=0.3"]
+    experiment = _experiment(parser().parse_args(words))
+    assert experiment.data.source == ["r8"]
+    assert experiment.seeds == 5
+    assert experiment.methods["avg"].sigma == 0.3
+    hive = table.parent / "year=2024"
+    table.rename(hive)
+    kept = _experiment(parser().parse_args(["compare", "--data", str(hive), "r8"]))
+    assert kept.data.source == [str(hive), "r8"]
+
+
 def test_predict_mistakes(capsys, table: Path, tmp_path: Path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     data = ("--data", str(table), "--text-column", "body", "--local")
