@@ -35,9 +35,7 @@ def test_the_check_can_fail():
 
 def test_it_installs_the_versions_that_were_tested():
     pins = dict(
-        line.split("==")
-        for line in (ROOT / "constraints.txt").read_text().split()
-        if "==" in line
+        line.split("==") for line in (ROOT / "constraints.txt").read_text().split() if "==" in line
     )
     words = " ".join(config()["setup_commands"]).replace('"', "").split()
     pinned = [word.split("==") for word in words if "==" in word]
@@ -51,3 +49,9 @@ def test_nodes_have_what_the_architecture_says():
     assert types["head"]["max_workers"] == 0
     assert types["a100"]["resources"]["GPU"] == 8
     assert "GPU" not in types["cpu"]["resources"]
+
+
+def test_a_job_finds_the_python_that_has_the_packages():
+    for commands in (config()["head_start_ray_commands"], config()["worker_start_ray_commands"]):
+        (start,) = [command for command in commands if "ray start" in command]
+        assert start.startswith("export PATH=$HOME/venv/bin:$PATH; ")
