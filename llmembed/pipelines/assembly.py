@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from llmembed.contract import Examples, Task
 from llmembed.errors import ConfigError, DataError
@@ -32,9 +32,9 @@ def make_runtime(
     files: str | None = None,
     address: str | None = None,
     local: bool = False,
-    actors: int | str = "auto",
-    threads_per_actor: int | str = "auto",
-    gpus_per_actor: float | str = "auto",
+    actors: int | Literal["auto"] = "auto",
+    threads_per_actor: int | Literal["auto"] = "auto",
+    gpus_per_actor: float | Literal["auto"] = "auto",
 ) -> Any:
     """A ``RayRuntime``, or with ``local`` the in-process one; a context manager."""
     from llmembed.cluster import LocalRuntime, RayRuntime

@@ -198,7 +198,7 @@ def _identity(data: Sequence[str]) -> list[list[Any]]:
 
 
 def _check_seen(parts: Parts, name: str) -> None:
-    if not parts.has(name):
+    if "://" not in parts.address and not parts.has(name):
         raise ConfigError(
             f"a worker's labels can't be seen from here in {parts.address}: "
             "choose an --output that all machines share, such as s3://BUCKET/labels.parquet"

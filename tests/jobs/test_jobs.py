@@ -190,7 +190,8 @@ def test_embed_compare_and_report_jobs(cluster: Cluster, table: Path) -> None:
     assert (cluster.files / "others" / "mlflow.db").is_file()
     report = cluster.ray_job("python", "-m", "jobs.report", "--markdown", *files)
     assert report.returncode == 0, report.stdout
-    assert "| probe" in report.stdout.replace("★ ", "")
+    assert "| method |" in report.stdout, report.stdout
+    assert "probe" in report.stdout and "lexical" in report.stdout
     again = cluster.ray_job("python", "-m", "jobs.report", "nowhere.json")
     assert again.returncode != 0
     assert "there is no file nowhere.json" in again.stdout and "Traceback" not in again.stdout
