@@ -58,8 +58,8 @@ class BackboneSettings(_Settings):
 
 class LexicalSettings(_Settings):
     kind: Literal["lexical"]
-    word_ngrams: int = Field(2, ge=1, le=3)
-    inverse_penalties: list[float] = [1.0, 10.0, 100.0]
+    word_ngrams: int = Field(1, ge=1, le=3)
+    inverse_penalties: list[float] = [1.0, 10.0, 100.0, 1000.0]
 
 
 class ProbeSettings(_Settings):

@@ -84,9 +84,9 @@ class Lexical:
 
     classifier: ClassVar[type[LexicalClassifier]] = LexicalClassifier
     deterministic: ClassVar[bool] = True
-    word_ngrams: int = 2
+    word_ngrams: int = 1
     max_terms: int = 100_000
-    inverse_penalties: Sequence[float] = (1.0, 10.0, 100.0)
+    inverse_penalties: Sequence[float] = (1.0, 10.0, 100.0, 1000.0)
     name: str = "lexical"
 
     def seeded(self, seed: int) -> Lexical:
