@@ -28,7 +28,7 @@ class LexicalView:
     the view is narrower. The same texts and ``seed`` give the same view.
     """
 
-    def __init__(self, *, width: int = 256, max_terms: int = 50_000, seed: int = 0) -> None:
+    def __init__(self, *, width: int = 256, max_terms: int = 20_000, seed: int = 0) -> None:
         if width < 1 or max_terms < 1:
             raise DataError(
                 f"a lexical view of width {width} over {max_terms} terms: expected 1 or more"
@@ -63,6 +63,7 @@ class LexicalView:
         Raises ``DataError`` when the texts hold no words.
         """
         from sklearn.utils.extmath import randomized_svd
+        from threadpoolctl import threadpool_limits
 
         tfidf, counted = None, None
         for min_df in (2, 1):  # a handful of texts may share no term at all
@@ -75,7 +76,11 @@ class LexicalView:
         if counted is None:
             raise DataError("the training texts hold no words to make a lexical view of")
         rank = min(self.wanted, *counted.shape)
-        _, _, right = randomized_svd(counted, n_components=rank, n_iter=5, random_state=self.seed)
+        # One thread: the factors are narrow, and the result must not depend on the cores there are.
+        with threadpool_limits(1):
+            _, _, right = randomized_svd(
+                counted, n_components=rank, n_iter=5, random_state=self.seed
+            )
         self._tfidf = tfidf
         self._components = np.ascontiguousarray(right, dtype=np.float32)
         return self

@@ -33,7 +33,7 @@ class HeadConfig:
     """
 
     kind: str = "mlp"
-    widths: tuple[int, ...] = (256,)
+    widths: tuple[int, ...] = (128,)
     dropout: float = 0.5
     inputs: Literal["standard", "none"] = "standard"
     learning_rate: float = 1e-3
