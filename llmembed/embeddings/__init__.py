@@ -14,6 +14,7 @@
 from __future__ import annotations
 
 from llmembed.embeddings.embed import Embedded, embed
+from llmembed.embeddings.folder import Folder
 from llmembed.embeddings.store import Store
 
-__all__ = ["Embedded", "Store", "embed"]
+__all__ = ["Embedded", "Folder", "Store", "embed"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 import re
+import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -55,12 +56,13 @@ def make_corpus(data: Data, files: str) -> Corpus:
     """The labelled texts that ``data`` names, or the part that ``limit`` and ``tasks`` leave."""
     from llmembed.texts import load_corpus
 
-    folder = Path("llmembed-quarantine" if "://" in files else files) / "quarantine"
+    # Beside a remote store the rows set aside wait here until the run takes them as an artifact.
+    place = Path(tempfile.mkdtemp(prefix="llmembed-")) if "://" in files else Path(files)
     corpus = load_corpus(
         make_source(data),
         seed=data.seed,
         valid_fraction=data.valid_fraction,
-        quarantine_folder=folder,
+        quarantine_folder=place / "quarantine",
         max_bad_fraction=data.max_bad_fraction,
     )
     if data.tasks is not None:

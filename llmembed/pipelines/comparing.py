@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import time
 from collections.abc import Sequence
@@ -93,7 +94,7 @@ def compare(
             if save is not None and winner is not None:
                 keeper.copy(winner.label, Path(save))
         stored = _store(board, runtime.files, corpus.name)
-    say_leaderboard(out, board, registered, stored, tracking.ui_command, save)
+    say_leaderboard(out, board, registered, stored, tracking, save)
     write_json(json_path, board.to_json())
     return Compared(leaderboard=board, registered=registered)
 
@@ -212,13 +213,15 @@ def _register(
     return registered
 
 
-def _store(board: Leaderboard, files: str, corpus: str) -> Path:
-    """Keep the leaderboard where ``llmembed report`` finds it."""
-    folder = Path("llmembed-files" if "://" in files else files) / "leaderboards"
-    stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
-    path = folder / f"{_plain(corpus)}-{stamp}.json"
-    write_json(str(path), board.to_json())
-    return path
+def _store(board: Leaderboard, files: str, corpus: str) -> str:
+    """Keep the leaderboard where ``llmembed report`` finds it; names sort by time."""
+    from llmembed.embeddings import Folder
+
+    folder = Folder(files).child("leaderboards")
+    name = f"{datetime.now():%Y%m%d-%H%M%S}-{_plain(corpus)}.json"
+    folder.write(name, json.dumps(board.to_json(), indent=1, ensure_ascii=False).encode())
+    base, mark, options = folder.address.partition("?")
+    return f"{base}/{name}{mark}{options}"
 
 
 def _description(experiment: Experiment, corpus: Corpus) -> str:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from llmembed.evaluation import Leaderboard
     from llmembed.texts import Corpus
-    from llmembed.tracking import Registered
+    from llmembed.tracking import Registered, Tracking
 
 WIDTH = 110
 WORDS = {"single": "classes", "multi": "labels", "tokens": "tags"}
@@ -47,6 +47,8 @@ def say_corpus(out: Console, corpus: Corpus) -> None:
     out.print(f"[bold]{escape(corpus.name)}[/]: {sizes}; {escape(tasks)}")
     if corpus.partial:
         out.print(f"  partial data: {escape(corpus.partial)}", style="yellow")
+    if "leak_test" in corpus.notes:
+        out.print(f"  {escape(corpus.notes['leak_test'])}", style="dim")
     if corpus.quarantined:
         bad = corpus.quarantined
         out.print(f"  {bad.count} bad rows set aside in {escape(str(bad.path))}", style="yellow")
@@ -56,8 +58,8 @@ def say_leaderboard(
     out: Console,
     board: Leaderboard,
     registered: Registered | None,
-    stored: Path,
-    ui_command: str,
+    stored: str,
+    tracking: Tracking,
     saved: str | None,
 ) -> None:
     """The table, what became of the winner, and what to type next."""
@@ -77,5 +79,6 @@ def say_leaderboard(
         )
     if saved:
         out.print(f"  saved in:          {escape(saved)}")
-    out.print(f"  see every run:     {escape(ui_command)}")
-    out.print(f"  this table again:  llmembed report {escape(str(stored))}")
+    out.print(f"  see every run:     {escape(tracking.ui_command)}")
+    out.print(f"                     then open {escape(tracking.page)}")
+    out.print(f"  this table again:  llmembed report {escape(stored)}")

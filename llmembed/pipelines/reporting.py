@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import yaml
 
@@ -21,23 +20,29 @@ def report(
     json_path: str | None = None,
 ) -> None:
     """Print the leaderboard in the file ``leaderboard``, or the newest one stored."""
+    from llmembed.embeddings import Folder
     from llmembed.evaluation import Leaderboard
 
-    folder = Path(files_folder(files)) / "leaderboards"
     if leaderboard is None:
-        stored = sorted(folder.glob("*.json"), key=lambda path: path.stat().st_mtime)
+        folder = Folder(files_folder(files)).child("leaderboards")
+        stored = sorted(name for name in folder.names() if name.endswith(".json"))
         if not stored:
-            raise DataError(f"no leaderboard in {folder} yet: `llmembed compare` stores one")
-        path = stored[-1]
+            raise DataError(
+                f"no leaderboard in {folder.address} yet: `llmembed compare` stores one"
+            )
+        place, name = folder, stored[-1]
     else:
-        path = Path(leaderboard)
-        if not path.is_file():
-            raise DataError(f"there is no file {leaderboard}")
+        base, mark, options = leaderboard.partition("?")
+        parent, slash, name = base.rpartition("/")
+        place = Folder((parent or slash or ".") + mark + options)
+    address = leaderboard or f"{place.address}/{name}"
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(place.read(name))
         board = Leaderboard.from_json(content)
+    except FileNotFoundError:
+        raise DataError(f"there is no file {address}") from None
     except (ValueError, KeyError, TypeError, AttributeError):
-        raise DataError(f"{path} is not a leaderboard that `llmembed compare` wrote") from None
+        raise DataError(f"{address} is not a leaderboard that `llmembed compare` wrote") from None
     if markdown:
         print(board.to_markdown())
     else:

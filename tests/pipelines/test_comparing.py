@@ -94,7 +94,7 @@ def test_the_figures_printed_are_the_figures_written(compared):
     _, files, result = compared
     written = json.loads((files / "figures.json").read_text())
     assert written == json.loads(json.dumps(result.leaderboard.to_json()))
-    stored = list((files / "leaderboards").glob("news-*.json"))
+    stored = list((files / "leaderboards").glob("*-news.json"))
     assert len(stored) == 1
 
 
