@@ -2,12 +2,12 @@
 
 First, the fifteen fusions of table 1 at equal optimiser steps, batch, learning rate and head
 shape, early stopping off: llmembed's loop against a plain PyTorch loop over a DataLoader (a
-TensorDataset of the raw views, shuffled, fusion inside the loop, fp32, torch's AdamW as it
-comes). The two alternate, repeated; a fusion's time is the median, everything from arrays to
-trained weights, and the speed-up is the ratio of the sums. The head is that of llmembed's recipe (one
+TensorDataset of the raw views, shuffled, fusion inside the loop, fp32, AdamW as it comes). The
+two alternate, repeated; a fusion's time is the median, everything from arrays to trained
+weights, and the speed-up is the ratio of the sums. The head is that of llmembed's recipe (one
 hidden layer of 128, dropout 0.5), the batch of 1024 rows is the LLMEmbed authors', the learning
-rate of 1e-3 is the recipe's and AdamW's own default. Then the same once with the authors' head (1024,
-256), where the time goes into matrix products that both loops must do.
+rate of 1e-3 is the recipe's and AdamW's own default. Then the same once with the authors' head
+(1024, 256), where the time goes into matrix products that both loops must do.
 
 Then, apart, llmembed's recipe against the authors' settings (Adam at 1e-4, 100 epochs, inputs as
 they are, but logits and not softmaxed values into the cross-entropy).
@@ -255,6 +255,7 @@ def main() -> None:
             least_steps=1,
             epochs=args.epochs,
             schedule="constant",
+            label_smoothing=0.0,
             patience=None,
             calibrate=False,
         )

@@ -21,13 +21,20 @@ def power_normalise(products: Tensor, sigma: float) -> Tensor:
     return torch.tanh(products * (sigma / 2))
 
 
+def _default_width(widths: list[int]) -> int:
+    narrowest = min(widths[1:])
+    return narrowest if set(widths) != {narrowest} else max(1, narrowest // 4)
+
+
 class CoOccurrence(Fusion):
     """ψ = PN(X·Xᵀ / K, σ), flattened, ⊕ what ``spec`` joins beside it.
 
     X (H, K) stacks the primary view's depths and the extra views, one row each. A row that is
     not K wide goes through a trained map of its own (Linear, with ``relu`` as in the authors' code
     ReLU, and dropout); one that is K wide enters as it is. K is ``width`` or, by default, the
-    width of the narrowest extra view (1024 for BERT and RoBERTa beside Llama-2's 4096).
+    width of the narrowest extra view (1024 for BERT and RoBERTa beside Llama-2's 4096). Where all
+    views are equally wide that would leave nothing to train, and H x H raw products say little of
+    a text: then K is a quarter of their width, the ratio of the paper.
 
     X·Xᵀ sums K products, so for wide rows PN would sit in its flat parts from the first step and
     pass on no gradient: the mean product, X·Xᵀ / K, keeps its size whatever K is.
@@ -56,7 +63,7 @@ class CoOccurrence(Fusion):
         super().__init__(name, spec, shapes, self_settings)
         self.stacked = (PRIMARY, *spec.rows(shapes))
         self.sigma = sigma
-        self.width = width or min(self.shapes[view][1] for view in self.stacked[1:])
+        self.width = width or _default_width([self.shapes[view][1] for view in self.stacked])
         self.align = align
         self.rows = sum(self.shapes[view][0] for view in self.stacked)
         self.maps = nn.ModuleDict(

@@ -39,7 +39,7 @@ class HeadConfig:
     learning_rate: float = 1e-3
     weight_decay: float = 0.01
     schedule: Literal["constant", "cosine"] = "cosine"
-    label_smoothing: float = 0.0
+    label_smoothing: float = 0.05
     class_weights: bool = False
     batch: int = 128
     least_steps: int = 32
@@ -77,6 +77,7 @@ class HeadConfig:
             "learning_rate": 1e-4,
             "weight_decay": 0.0,
             "schedule": "constant",
+            "label_smoothing": 0.0,
             "batch": 1024,
             "least_steps": 1,
             "epochs": 100,

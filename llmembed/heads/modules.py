@@ -124,11 +124,15 @@ class FusedHeads(nn.Module):
             build_head(config, fusion.features, len(task.classes)) for task in tasks
         )
 
+    def scaled_views(self, views: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """The views that the fusion reads, as it reads them."""
+        if not self.scaled:
+            return {view: views[view] for view in self.shapes}
+        return {view: self.view_scalers[view](views[view]) for view in self.shapes}
+
     def fused(self, views: Mapping[str, Tensor]) -> Tensor:
         """Features (B, F) before they are scaled."""
-        if self.scaled:
-            views = {view: self.view_scalers[view](views[view]) for view in self.shapes}
-        fused: Tensor = self.fusion(views)
+        fused: Tensor = self.fusion(self.scaled_views(views))
         return fused
 
     def features(self, views: Mapping[str, Tensor]) -> Tensor:

@@ -63,16 +63,38 @@ class Rows:
             if fit:
                 self._fit_views()
             if resident and not self.once:
-                self._views = {
-                    name: to_tensor(views[name], slice(None)).to(device) for name in model.shapes
-                }
+                self._views = self._scaled_views(torch.bfloat16 if bf16 else torch.float32)
             if resident and self.once:
                 self._all = self._computed(model, bf16=bf16, fit=fit)
             elif fit and model.scaled:
                 model.eval()
-                fused = (model.fused(self._read(part)) for part in self._parts())
+                fused = (self._fused(part).float() for part in self._parts())
                 _scaler(model.feature_scaler).fit(fused)
         self._buffer = torch.empty(0) if self._all is None else self._all[:0].clone()
+
+    def _scaled_views(self, dtype: torch.dtype) -> dict[str, Tensor]:
+        """All rows of the views, scaled."""
+        kept = {
+            name: torch.empty(self.count, *shape, dtype=dtype, device=self.device)
+            for name, shape in self.model.shapes.items()
+        }
+        for part in self._parts():
+            for name, view in self.model.scaled_views(self._read(part)).items():
+                kept[name][part] = view
+        return kept
+
+    def _fused(self, rows: slice | Tensor) -> Tensor:
+        """Features of a fusion with parameters, before they are scaled."""
+        if not self._views:
+            return self.model.fused(self._read(rows))
+        if isinstance(rows, slice):
+            views = {name: view[rows] for name, view in self._views.items()}
+        else:
+            views = {name: view.index_select(0, rows) for name, view in self._views.items()}
+        if not torch.is_autocast_enabled(self.device.type):
+            views = {name: view.float() for name, view in views.items()}
+        fused: Tensor = self.model.fusion(views)
+        return fused
 
     def _computed(self, model: FusedHeads, *, bf16: bool, fit: bool) -> Tensor:
         """Scaled features (N, F) of all rows."""
@@ -91,10 +113,6 @@ class Rows:
         return [slice(start, min(start + CHUNK, self.count)) for start in starts]
 
     def _read(self, rows: slice | Tensor) -> dict[str, Tensor]:
-        if self._views:
-            if isinstance(rows, slice):
-                return {name: view[rows] for name, view in self._views.items()}
-            return {name: view.index_select(0, rows) for name, view in self._views.items()}
         at = rows if isinstance(rows, slice) else rows.cpu().numpy()
         return {name: to_tensor(self.views[name], at).to(self.device) for name in self.model.shapes}
 
@@ -120,7 +138,8 @@ class Rows:
         if self.once:
             with torch.no_grad():
                 return self.model.features(self._read(rows))
-        return self.model.features(self._read(rows))
+        scaled: Tensor = self.model.feature_scaler(self._fused(rows).float())
+        return scaled
 
     def logits(self) -> list[Tensor]:
         """float32 (N, C) for each task, as in inference."""
@@ -130,7 +149,7 @@ class Rows:
                 self.model.logits(
                     self._all[part]
                     if self._all is not None
-                    else self.model.features(self._read(part))
+                    else self.model.feature_scaler(self._fused(part))
                 )
                 for part in self._parts()
             ]

@@ -71,7 +71,7 @@ def test_the_table_is_complete_and_numbered():
 @pytest.mark.parametrize("depths", [1, 2, 5])
 def test_numbers_equal_plain_numpy(name, depths):
     views = _views({"L": (depths, 12), "B": (1, 12), "R": (1, 12)})
-    out, fusion = _fused(name, views, sigma=0.3)
+    out, fusion = _fused(name, views, sigma=0.3, width=12)
     assert not fusion.has_parameters
     np.testing.assert_allclose(out, _expected(name, views, 0.3), atol=1e-5)
 
@@ -110,6 +110,17 @@ def test_the_papers_widths():
     }
 
 
+def test_the_default_width_leaves_something_to_train():
+    def width(**shapes):
+        return build_fusion("co", shapes).width
+
+    with torch.device("meta"):
+        assert width(L=(5, 4096), B=(1, 1024), R=(1, 1024)) == 1024
+        assert width(L=(5, 384), B=(1, 384), R=(1, 384)) == 96
+        assert width(L=(5, 384), B=(1, 1024)) == 1024
+        assert width(L=(2, 2), B=(1, 2)) == 1
+
+
 def test_any_number_of_backbones_depths_and_widths():
     views = _views({"L": (3, 10), "B": (1, 6), "R": (1, 4), "E": (2, 7)})
     out, _ = _fused("concat_b_r", views)
@@ -127,8 +138,8 @@ def test_any_number_of_backbones_depths_and_widths():
 def test_the_lexical_view_is_joined_at_the_end(name):
     shapes = {"L": (2, 6), "B": (1, 6), "R": (1, 6)}
     views = _views({**shapes, "lexical": (1, 3)})
-    out, fusion = _fused(name, views)
-    plain, _ = _fused(name, {view: views[view] for view in shapes})
+    out, fusion = _fused(name, views, width=6)
+    plain, _ = _fused(name, {view: views[view] for view in shapes}, width=6)
     np.testing.assert_array_equal(out, np.concatenate([plain, views["lexical"][:, 0]], 1))
     assert fusion.views[-1] == "lexical"
 
