@@ -1,0 +1,205 @@
+"""What the fits of a group read: views scaled once, features fused once, batches by row number."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, cast
+
+import torch
+from torch import Tensor
+
+from llmembed.errors import DataError
+from llmembed.heads.config import HeadConfig
+from llmembed.heads.modules import FusedHeads, FusionModule, Scaler
+from llmembed.heads.rows import CHUNK, to_tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fit:
+    """One fusion with its heads, to be trained on ``views`` (name -> (N, L, D) arrays).
+
+    ``stacking``: for a fusion with parameters, equal where fusions can be stacked
+    (``llmembed.fusion.grouped.stacking_key``).
+    """
+
+    fusion: FusionModule
+    views: Mapping[str, Any]
+    valid_views: Mapping[str, Any]
+    config: HeadConfig
+    stacking: Hashable = None
+
+
+class StackedFusion(Protocol):
+    """G fusions of equal shape, with parameters (G, …), side by side."""
+
+    parameters: list[Tensor]
+
+    def keep(self, rows: Tensor) -> None: ...
+
+    def __call__(self, views: Mapping[str, Tensor], *, training: bool) -> Tensor: ...
+
+
+def shape_key(fit: Fit, count: int) -> Hashable:
+    """Fits with equal keys can be trained side by side on ``count`` rows."""
+    c = fit.config
+    own = (fit.stacking, _identities(fit)) if fit.fusion.has_parameters else None
+    return (
+        fit.fusion.features,
+        (c.kind, c.widths, c.batch_for(count), c.epochs, c.patience),
+        (c.schedule, c.inputs, c.precision, c.calibrate),
+        own,
+    )
+
+
+def fusion_key(fit: Fit) -> str:
+    """Fits with equal keys have equal features, as long as the fusion has no parameters."""
+    settings = json.dumps(cast(Any, fit.fusion).settings, sort_keys=True)
+    return f"{settings} {_identities(fit)} {fit.config.inputs}"
+
+
+def _identities(fit: Fit) -> tuple[int, ...]:
+    return tuple(id(fit.views[name]) for name in fit.fusion.shapes)
+
+
+def bytes_needed(features: int, widths: Sequence[int], classes: Sequence[int]) -> int:
+    """Of one fit's weights, gradients, moments and low-precision copies."""
+    sizes = [features, *widths]
+    hidden = sum(math.prod(pair) for pair in itertools.pairwise(sizes))
+    return 20 * sum(hidden + sizes[-1] * count for count in classes)
+
+
+class Pool:
+    """Scaled views by array, shared by every group of a sweep in this process."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self._scalers: dict[int, Scaler] = {}
+        self._views: dict[tuple[int, int, bool], Tensor] = {}
+        self._arrays: list[Any] = []  # kept alive, so that an id stays an array's own
+
+    def scaler(self, name: str, view: Any) -> Scaler:
+        """Fitted on the training rows ``view`` (N, L, D). Raises ``DataError``."""
+        if id(view) not in self._scalers:
+            scaler = Scaler(*view.shape[1:]).to(self.device)
+            starts = range(0, len(view), CHUNK)
+            scaler.fit(
+                to_tensor(view, slice(start, start + CHUNK)).to(self.device) for start in starts
+            )
+            if not bool(scaler.mean.isfinite().all()):
+                raise DataError(f"the view {name!r} holds values that are not finite")
+            self._scalers[id(view)] = scaler
+            self._arrays.append(view)
+        return self._scalers[id(view)]
+
+    def scaled(self, name: str, view: Any, fitted_on: Any, *, scale: bool) -> Tensor:
+        """``view`` as float32 on the device, scaled by what ``fitted_on`` gave."""
+        key = (id(view), id(fitted_on), scale)
+        if key not in self._views:
+            scaler = self.scaler(name, fitted_on)
+            rows = to_tensor(view, slice(None)).to(self.device)
+            self._views[key] = scaler(rows) if scale else rows
+            self._arrays.append(view)
+        return self._views[key]
+
+
+class SharedRows:
+    """Rows of a group's fits, by fit and row number.
+
+    Fusions without parameters: features (U, N, F) of the U distinct ones, in ``low``. With
+    parameters: the scaled views, fused anew for each batch. The models' scalers are set.
+    """
+
+    def __init__(
+        self,
+        fits: Sequence[Fit],
+        models: Sequence[FusedHeads],
+        pool: Pool,
+        low: torch.dtype,
+        *,
+        parametric: bool,
+    ) -> None:
+        self.fits, self.pool, self.low = fits, pool, low
+        self.parametric = parametric
+        self._of: list[int] = []
+        self._valid: list[Tensor] = []
+        self._scales: list[Tensor] = []
+        features: list[Tensor] = []
+        seen: dict[str, tuple[int, FusedHeads]] = {}
+        for fit, model in zip(fits, models, strict=True):
+            key = fusion_key(fit)
+            if not parametric and key in seen:
+                which, twin = seen[key]
+                model.view_scalers.load_state_dict(twin.view_scalers.state_dict())
+                model.feature_scaler.load_state_dict(twin.feature_scaler.state_dict())
+                self._of.append(which)
+                continue
+            fused = self._fit_scalers(fit, model)
+            self._of.append(len(seen))
+            seen[key + str(len(seen)) * parametric] = (len(seen), model)
+            if not parametric:
+                features.append(model.feature_scaler(fused).to(low))
+                fused_valid = self._fuse(model, self._views(fit, valid=True))
+                self._valid.append(model.feature_scaler(fused_valid))
+        self._features = torch.cat(features) if features else torch.empty(0)
+        self.count = len(next(iter(fits[0].views.values())))
+        self.of = torch.tensor(self._of, device=pool.device)
+        if parametric and models[0].scaled:
+            scalers = [cast(Scaler, model.feature_scaler) for model in models]
+            self._mean = torch.stack([s.mean for s in scalers]).unsqueeze(1)
+            self._scale = torch.stack([s.scale for s in scalers]).unsqueeze(1)
+
+    def _views(self, fit: Fit, *, valid: bool = False) -> dict[str, Tensor]:
+        views = fit.valid_views if valid else fit.views
+        scale = fit.config.inputs == "standard"
+        return {
+            name: self.pool.scaled(name, views[name], fit.views[name], scale=scale)
+            for name in fit.fusion.shapes
+        }
+
+    def _fuse(self, model: FusedHeads, views: Mapping[str, Tensor]) -> Tensor:
+        """Scaled views -> features (N, F), in parts."""
+        count = len(next(iter(views.values())))
+        return torch.cat(
+            [
+                model.fusion({name: view[start : start + CHUNK] for name, view in views.items()})
+                for start in range(0, count, CHUNK)
+            ]
+        )
+
+    def _fit_scalers(self, fit: Fit, model: FusedHeads) -> Tensor:
+        """Features (N, F) of the training rows, unscaled."""
+        fused = self._fuse(model, self._views(fit))
+        if model.scaled:
+            for name in fit.fusion.shapes:
+                state = self.pool.scaler(name, fit.views[name]).state_dict()
+                model.view_scalers[name].load_state_dict(state)
+            parts = (fused[start : start + CHUNK] for start in range(0, len(fused), CHUNK))
+            cast(Scaler, model.feature_scaler).fit(parts)
+        return fused
+
+    def features(self, active: Tensor, rows: Tensor) -> Tensor:
+        """(G, B, F) of the fits ``active`` (G,) at their ``rows`` (G, B)."""
+        at = self.of[active].unsqueeze(1) * self.count + rows
+        return self._features.index_select(0, at.flatten()).unflatten(0, rows.shape)
+
+    def fused(self, fusion: StackedFusion, active: Tensor, rows: Tensor) -> Tensor:
+        """The same through a fusion with parameters, in float32, with gradients."""
+        views = self._views(self.fits[0])
+        batch = {name: view[rows] for name, view in views.items()}
+        fused = fusion(batch, training=True)
+        if self.fits[0].config.inputs != "standard":
+            return fused
+        return (fused - self._mean[active]) * self._scale[active]
+
+    def valid(self, number: int, model: FusedHeads) -> Tensor:
+        """Scaled features (N, F) of the validation rows, float32."""
+        if not self.parametric:
+            return self._valid[self._of[number]]
+        fused: Tensor = model.feature_scaler(
+            self._fuse(model, self._views(self.fits[number], valid=True))
+        )
+        return fused

@@ -1,0 +1,219 @@
+"""G small heads of equal shape side by side: batched matrix products, the backward pass by hand.
+
+A head's step is so little work that most of its time is the overhead of a few dozen calls; side
+by side G heads share them. Autograd would add its own, and the derivative of an MLP is short.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from llmembed.contract import Task
+from llmembed.heads.config import HeadConfig
+
+
+class StackedHeads:
+    """The heads of one task: (Linear, ReLU, dropout) for each hidden layer, then Linear.
+
+    ``weights[i]`` (G, out, in) and ``biases[i]`` (G, out) are float32; matrix products are taken
+    in ``low`` (bfloat16 or float32). ``cuts`` (G,): dropout probabilities in 256ths.
+    """
+
+    def __init__(self, heads: Sequence[nn.Module], cuts: Tensor, low: torch.dtype) -> None:
+        own = [[m for m in head.modules() if isinstance(m, nn.Linear)] for head in heads]
+        layers = list(zip(*own, strict=True))
+        self.weights = [torch.stack([m.weight.detach() for m in layer]) for layer in layers]
+        self.biases = [torch.stack([m.bias.detach() for m in layer]) for layer in layers]
+        self.low = low
+        self._set_cuts(cuts)
+        self._allocate()
+
+    def _set_cuts(self, cuts: Tensor) -> None:
+        self.cuts = cuts.view(-1, 1, 1)
+        self.scale = (256 / (256 - self.cuts.float())).to(self.low)
+        self.drops = bool((cuts > 0).any())
+
+    def _allocate(self) -> None:
+        self.gradients = [torch.empty_like(p) for p in self.parameters]
+        self._low = [
+            p if self.low == torch.float32 else torch.empty_like(p, dtype=self.low)
+            for p in self.parameters
+        ]
+        self.refresh()
+
+    @property
+    def parameters(self) -> list[Tensor]:
+        return [*self.weights, *self.biases]
+
+    def refresh(self) -> None:
+        """Take over new parameters into the copies that matrix products read."""
+        for copy, p in zip(self._low, self.parameters, strict=True):
+            if copy is not p:
+                copy.copy_(p)
+
+    def keep(self, rows: Tensor) -> None:
+        """Go on with the heads at ``rows`` (G',) alone."""
+        self.weights = [w[rows] for w in self.weights]
+        self.biases = [b[rows] for b in self.biases]
+        self._set_cuts(self.cuts.view(-1)[rows])
+        self._allocate()
+
+    def forward(self, x: Tensor, octets: Sequence[Tensor]) -> Tensor:
+        """Features (G, B, F) -> logits (G, B, C), float32. ``octets``: random bytes (G, B, out)
+        for the dropout of each hidden layer."""
+        count = len(self.weights)
+        self._inputs = [x]
+        for i in range(count):
+            weight, bias = self._low[i], self._low[count + i]
+            x = torch.baddbmm(bias.unsqueeze(1), self._inputs[-1], weight.transpose(1, 2))
+            if i + 1 == count:
+                break
+            x.clamp_min_(0)
+            if self.drops:
+                x.mul_(octets[i] >= self.cuts).mul_(self.scale)
+            self._inputs.append(x)
+        return x.float()
+
+    def backward(self, d: Tensor, *, features: bool) -> Tensor | None:
+        """Fill ``gradients`` from the loss's derivative by the logits (G, B, C); returns the one
+        by the features (G, B, F) when wanted."""
+        count = len(self.weights)
+        d = d.to(self.low)
+        for i in reversed(range(count)):
+            inputs = self._inputs[i]
+            self.gradients[i].copy_(torch.bmm(d.transpose(1, 2), inputs))
+            torch.sum(d, 1, dtype=torch.float32, out=self.gradients[count + i])
+            if i == 0 and not features:
+                return None
+            d = torch.bmm(d, self._low[i])
+            if i > 0:
+                # A unit that ReLU or dropout silenced is 0 in what the layer above saw.
+                d.mul_(inputs > 0)
+                if self.drops:
+                    d.mul_(self.scale)
+        return d
+
+    def logits(self, x: Tensor, row: int) -> Tensor:
+        """(N, F) -> (N, C), float32, of the head at ``row``, as in inference."""
+        count = len(self.weights)
+        for i in range(count):
+            x = torch.addmm(self._low[count + i][row], x, self._low[i][row].t())
+            if i + 1 < count:
+                x.clamp_min_(0)
+        return x.float()
+
+    def widths(self) -> list[int]:
+        """Of the hidden layers."""
+        return [w.shape[1] for w in self.weights[:-1]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Targets:
+    """What the loss of one task compares with, and its derivative.
+
+    ``single``: cross-entropy with class weights and label smoothing as in torch's
+    ``CrossEntropyLoss``, as ``-sum(wanted * log p) / sum(weight)``; ``wanted`` (T, N, C),
+    ``whole`` its sum over classes (T, N, 1), ``weight`` (T, N). ``multi``: ``BCEWithLogitsLoss``;
+    ``wanted`` (T, N, C) holds y * w, ``whole`` (T, N, C) 1 + (w - 1) * y, w being the weight of a
+    positive. ``of`` (G,) says which of the T settings each head has.
+    """
+
+    kind: str
+    wanted: Tensor
+    whole: Tensor
+    weight: Tensor
+    of: Tensor
+
+    @classmethod
+    def make(cls, task: Task, truth: Tensor, configs: Sequence[HeadConfig]) -> Targets:
+        settings = [(c.class_weights, c.label_smoothing) for c in configs]
+        kinds = sorted(set(settings))
+        made = [_targets(task, truth, *each) for each in kinds]
+        of = torch.tensor([kinds.index(s) for s in settings], device=truth.device)
+        wanted, whole, weight = (torch.stack(part) for part in zip(*made, strict=True))
+        return cls(kind=task.kind, wanted=wanted, whole=whole, weight=weight, of=of)
+
+    def keep(self, rows: Tensor) -> Targets:
+        return Targets(
+            kind=self.kind,
+            wanted=self.wanted,
+            whole=self.whole,
+            weight=self.weight,
+            of=self.of[rows],
+        )
+
+    def loss(self, logits: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean losses (G,) and their derivative by ``logits`` (G, B, C); ``rows`` int64 (G, B)."""
+        of = self.of.unsqueeze(1)
+        wanted, whole = self.wanted[of, rows], self.whole[of, rows]
+        if self.kind == "multi":
+            count = logits.shape[1] * logits.shape[2]
+            softplus = nn.functional.softplus(logits)
+            losses = (whole * softplus - wanted * logits).sum((1, 2)) / count
+            return losses, (whole * logits.sigmoid() - wanted) / count
+        norm = self.weight[of, rows].sum(1)
+        logs = torch.log_softmax(logits, 2)
+        losses = -(wanted * logs).sum((1, 2)) / norm
+        return losses, (logs.exp_() * whole - wanted) / norm.view(-1, 1, 1)
+
+
+def _targets(
+    task: Task, truth: Tensor, class_weights: bool, smoothing: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """``wanted``, ``whole`` and ``weight`` of one setting; see ``Targets``. The weights are those
+    of ``training.train_head``."""
+    classes = len(task.classes)
+    if task.kind == "multi":
+        positive = truth.sum(0)
+        weights = ((len(truth) - positive) / positive.clamp_min(1)).clamp(0.1, 100)
+        if not class_weights:
+            weights = torch.ones_like(weights)
+        return truth * weights, 1 + (weights - 1) * truth, truth.new_ones(len(truth))
+    counts = torch.bincount(truth, minlength=classes).clamp_min(1)
+    weights = len(truth) / (classes * counts.float())
+    if not class_weights:
+        weights = torch.ones_like(weights)
+    own = weights[truth]
+    wanted = (smoothing / classes) * weights.expand(len(truth), classes).clone()
+    wanted[torch.arange(len(truth), device=truth.device), truth] += (1 - smoothing) * own
+    return wanted, wanted.sum(1, keepdim=True), own
+
+
+class DropoutDraws:
+    """Random bytes for dropout, one stream for each seed: heads of one seed see the same draws,
+    as they would when trained one by one."""
+
+    def __init__(self, seeds: Sequence[int], device: torch.device) -> None:
+        distinct = sorted(set(seeds))
+        self.device = device
+        self._generators = [torch.Generator(device).manual_seed(2**31 + s) for s in distinct]
+        self.of = torch.tensor([distinct.index(seed) for seed in seeds], device=device)
+
+    def keep(self, rows: Tensor) -> None:
+        self.of = self.of[rows]
+
+    def draw(self, batch: int, widths: Sequence[int]) -> list[Tensor]:
+        """uint8 (G, B, out) for each hidden layer."""
+        drawn = []
+        for width in widths:
+            words = torch.empty(
+                len(self._generators),
+                (batch * width + 7) // 8,
+                dtype=torch.int64,
+                device=self.device,
+            )
+            for row, generator in zip(words, self._generators, strict=True):
+                row.random_(-(2**63), None, generator=generator)
+            octets = words.view(torch.uint8)[:, : batch * width].view(-1, batch, width)
+            drawn.append(octets[self.of])
+        return drawn
+
+
+def cuts_of(configs: Sequence[HeadConfig], device: torch.device) -> Tensor:
+    """Dropout probabilities (G,) in 256ths."""
+    cuts = [min(255, round(c.dropout * 256)) if c.kind == "mlp" else 0 for c in configs]
+    return torch.tensor(cuts, device=device, dtype=torch.uint8)

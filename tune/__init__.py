@@ -1,0 +1,38 @@
+"""Searches over fusions and heads, on Ray Tune.
+
+::
+
+    sweep = load_sweep("paper-grid", changes={"data.source": "r8"})
+    found = start(sweep)                     # or resume("r8-20260101-120000", files=...)
+    found.winner, found.front, found.test
+
+Embeddings are extracted before the search starts and memory-mapped by every trial; validation
+chooses, test is read once, by the winner. Ray Tune is imported here and nowhere else.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tune.search import resume, start
+    from tune.settings import Sweep, load_sweep, ready_spaces
+    from tune.telling import Found
+
+_PUBLIC = {
+    "Found": "telling",
+    "resume": "search",
+    "start": "search",
+    "Sweep": "settings",
+    "load_sweep": "settings",
+    "ready_spaces": "settings",
+}
+__all__ = ["Found", "Sweep", "load_sweep", "ready_spaces", "resume", "start"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _PUBLIC:
+        from importlib import import_module
+
+        return getattr(import_module(f"tune.{_PUBLIC[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,157 @@
+"""Configurations ranked on validation, the Pareto front, and the table on the terminal."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from tune.ledger import Record
+from tune.spaces import Configuration
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+SHOWN = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class Standing:
+    """One configuration over its fits that went well. ``figures``: means over them."""
+
+    configuration: Configuration
+    seeds: int
+    accuracy: float
+    sd: float | None
+    figures: Mapping[str, float]
+
+
+def standings(records: Mapping[str, Record]) -> list[Standing]:
+    """Best mean validation accuracy first; ties go to fewer parameters. Configurations of which a
+    fit failed are no candidates: the next seed might fail too."""
+    fits: dict[Configuration, list[Record]] = {}
+    for record in records.values():
+        fits.setdefault(record.planned.configuration, []).append(record)
+    found = []
+    for configuration, own in fits.items():
+        if any(record.status != "ok" for record in own):
+            continue
+        values = [record.figures["valid_accuracy"] for record in own]
+        names = own[0].figures
+        found.append(
+            Standing(
+                configuration=configuration,
+                seeds=len(own),
+                accuracy=statistics.fmean(values),
+                sd=statistics.stdev(values) if len(values) > 1 else None,
+                figures={n: statistics.fmean(r.figures[n] for r in own) for n in names},
+            )
+        )
+    return sorted(found, key=lambda s: (-s.accuracy, s.figures["parameters"], s.configuration.id))
+
+
+def pareto(found: Sequence[Standing], objective: str) -> list[Standing]:
+    """Those that no other beats in accuracy without more of ``objective``, cheapest first."""
+    kept: list[Standing] = []
+    for each in sorted(found, key=lambda s: (s.figures[objective], -s.accuracy)):
+        if not kept or each.accuracy > kept[-1].accuracy:
+            kept.append(each)
+    return kept
+
+
+def words(configuration: Configuration, others: Sequence[Configuration]) -> str:
+    """What tells ``configuration`` from the others, in a line."""
+    own = configuration.differing([*others, configuration])
+    own.setdefault("fusion", configuration.fusion)
+    fusion = own.pop("fusion")
+    rest = " ".join(f"{key}={_short(value)}" for key, value in own.items())
+    return f"{fusion} {rest}".strip()
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, tuple):
+        return ",".join(map(str, value))
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def table(found: Sequence[Standing], objective: str | None, *, rows: int = SHOWN) -> Table:
+    """The best so far."""
+    from rich.table import Table
+
+    made = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("", "configuration", "valid", "sd", "seeds", objective or "parameters"):
+        made.add_column(name, justify="left" if name == "configuration" else "right")
+    everyone = [each.configuration for each in found]
+    for rank, each in enumerate(found[:rows], start=1):
+        made.add_row(
+            str(rank),
+            words(each.configuration, everyone),
+            f"{each.accuracy:.4f}",
+            "" if each.sd is None else f"{each.sd:.4f}",
+            str(each.seeds),
+            f"{each.figures[objective or 'parameters']:,.6g}",
+        )
+    return made
+
+
+class Live:
+    """The table of best configurations, progress and time left while trials run.
+
+    On a terminal it is drawn over itself; elsewhere a line is printed now and then.
+    """
+
+    def __init__(self, out: Console, total: int, objective: str | None) -> None:
+        self._out, self._total, self._objective = out, total, objective
+        self._done = self._failed = self._running = 0
+        self._start = self._last = time.monotonic()
+        self._records: Mapping[str, Record] = {}
+        self._live: Any = None
+
+    def __enter__(self) -> Live:
+        if self._out.is_terminal:
+            from rich.live import Live as RichLive
+
+            self._live = RichLive(console=self._out, refresh_per_second=2, transient=True)
+            self._live.__enter__()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        if self._live is not None:
+            self._live.__exit__(*error)
+
+    def tick(self, running: int) -> None:
+        self._running = running
+
+    def heard(self, record: Record, records: Mapping[str, Record]) -> None:
+        """One more fit is over."""
+        self._done += 1
+        self._failed += record.status == "failed"
+        self._records = records
+        if self._live is not None:
+            from rich.console import Group
+
+            found = standings(records)
+            self._live.update(Group(self.line(), table(found, self._objective)))
+        elif time.monotonic() - self._last > 5 or self._done == self._total:
+            self._last = time.monotonic()
+            self._out.print(self.line())
+
+    def line(self) -> str:
+        """Progress in words."""
+        spent = time.monotonic() - self._start
+        left = spent / self._done * (self._total - self._done) if self._done else 0.0
+        best = standings(self._records)[:1]
+        said = f"{self._done} of {self._total} fits, {self._running} trials running"
+        said += f", {self._failed} failed" if self._failed else ""
+        said += f", {_clock(spent)} so far, about {_clock(left)} left"
+        if best:
+            said += f"; best {best[0].accuracy:.4f} {best[0].configuration.fusion}"
+        return said
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"

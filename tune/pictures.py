@@ -1,0 +1,105 @@
+"""Pictures of a sweep; matplotlib is loaded when one is drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from llmembed.evaluation.pictures import BLUE, COLOURS, GREY, VERMILION
+from llmembed.fusion import FUSIONS
+from tune.board import Standing
+from tune.ledger import Record
+
+AXIS = {
+    "energy_joules": "joules to fit (head only)",
+    "latency_seconds": "seconds for fusion and head, one text",
+    "parameters": "parameters trained",
+}
+
+
+def by_fusion(records: Mapping[str, Record], path: Path) -> Path:
+    """Validation accuracy of every fit by its fusion; bars are means and one deviation."""
+    values: dict[str, list[float]] = {}
+    for record in records.values():
+        if record.status == "ok":
+            fusion = record.planned.configuration.fusion
+            values.setdefault(fusion, []).append(record.figures["valid_accuracy"])
+    names = [name for name in FUSIONS if name in values]
+    figure, axes = _figure(8.0, 0.8 + 0.3 * len(names))
+    for y, name in enumerate(names):
+        own = np.array(values[name])
+        axes.plot(own, np.full(len(own), y), "o", color=GREY, ms=3.5, alpha=0.6, zorder=1)
+        sd = own.std(ddof=1) if len(own) > 1 else 0.0
+        axes.errorbar(own.mean(), y, xerr=sd, fmt="D", color=BLUE, ms=5, capsize=3, zorder=2)
+    axes.set_yticks(range(len(names)), names)
+    axes.invert_yaxis()
+    axes.set_xlabel("validation accuracy (each point one fit; mean and one standard deviation)")
+    return _save(figure, axes, path)
+
+
+def by_sigma(records: Mapping[str, Record], path: Path) -> Path:
+    """Validation accuracy against σ, a line for each fusion that has one."""
+    values: dict[str, dict[float, list[float]]] = {}
+    for record in records.values():
+        c = record.planned.configuration
+        if record.status == "ok" and c.sigma is not None:
+            own = values.setdefault(c.fusion, {}).setdefault(c.sigma, [])
+            own.append(record.figures["valid_accuracy"])
+    figure, axes = _figure(6.5, 4.0)
+    for colour, (name, own) in zip(COLOURS, sorted(values.items()), strict=False):
+        sigmas = sorted(own)
+        means = np.array([np.mean(own[sigma]) for sigma in sigmas])
+        sds = np.array([np.std(own[s], ddof=1) if len(own[s]) > 1 else 0.0 for s in sigmas])
+        line = "-" if max(map(len, own.values())) > 1 or len(sigmas) < 8 else ""
+        axes.errorbar(sigmas, means, yerr=sds, fmt=f"o{line}", color=colour, ms=4, label=name)
+    axes.set_xlabel("σ of the power normalisation tanh(σx/2)")
+    axes.set_ylabel("validation accuracy")
+    axes.legend(frameon=False)
+    return _save(figure, axes, path)
+
+
+def front(found: Sequence[Standing], kept: Sequence[Standing], cost: str, path: Path) -> Path:
+    """Accuracy against ``cost``; the Pareto front is joined and named."""
+    figure, axes = _figure(7.0, 4.5)
+    axes.plot(
+        [each.figures[cost] for each in found],
+        [each.accuracy for each in found],
+        "o",
+        color=GREY,
+        ms=4,
+        alpha=0.7,
+    )
+    xs, ys = [each.figures[cost] for each in kept], [each.accuracy for each in kept]
+    axes.step(xs, ys, where="post", color=VERMILION, lw=1.2)
+    axes.plot(xs, ys, "o", color=VERMILION, ms=6)
+    for number, each in enumerate(kept):
+        axes.annotate(
+            each.configuration.fusion,
+            (each.figures[cost], each.accuracy),
+            textcoords="offset points",
+            xytext=(5, -12 if number % 2 else 6),
+            fontsize=8,
+        )
+    axes.set_xscale("log")
+    axes.set_xlabel(AXIS[cost])
+    axes.set_ylabel("validation accuracy")
+    return _save(figure, axes, path)
+
+
+def _figure(width: float, height: float) -> tuple[Any, Any]:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    return figure, figure.subplots()
+
+
+def _save(figure: Any, axes: Any, path: Path) -> Path:
+    axes.grid(color="#ececec", lw=0.8)
+    axes.set_axisbelow(True)
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+    figure.savefig(path, dpi=150, facecolor="white")
+    return path

@@ -1,0 +1,316 @@
+"""A sweep from beginning to end: extract, search, refit the best, name a winner, read test once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from llmembed.contract import Runtime
+from llmembed.errors import ConfigError
+from llmembed.pipelines.assembler import Assembler
+from llmembed.pipelines.assembly import described, files_folder, make_corpus, make_runtime
+from llmembed.pipelines.printing import console, say_corpus, write_json
+from llmembed.pipelines.recording import log_corpus
+from tune.board import Live, Standing, pareto, standings
+from tune.data import SharedData, share
+from tune.ledger import Ledger, Planned, Record
+from tune.recording import log_fit, log_outcome, reopened
+from tune.settings import Sweep, sweep_from
+from tune.spaces import Range, Space
+from tune.telling import Found, files_option, say, to_json
+
+if TYPE_CHECKING:
+    from llmembed.cluster import Session
+    from llmembed.texts import Corpus
+    from llmembed.tracking import Run, Tracking
+
+
+def start(sweep: Sweep, *, name: str | None = None, json_path: str | None = None) -> Found:
+    """Run a new sweep; ``name`` is what ``resume`` takes, by default data set and time."""
+    files = files_folder(sweep.runtime.files)
+    _check(sweep)
+    if name is None:
+        stem = Path(described(sweep.data.source).split()[0]).stem
+        name = f"{stem}-{datetime.now().strftime('%Y%m%d-%H%M%S')}"
+    ledger = Ledger.create(_folder(files, name), {"sweep": sweep.model_dump(mode="json")})
+    return _go(sweep, ledger, json_path)
+
+
+def resume(
+    name: str,
+    *,
+    files: str | None = None,
+    address: str | None = None,
+    json_path: str | None = None,
+) -> Found:
+    """Go on with a sweep that was killed or stopped: what is finished is not run again."""
+    ledger = Ledger.open(_folder(files_folder(files), name))
+    content = ledger.facts["sweep"]
+    content["runtime"]["files"] = files_folder(files)
+    if address is not None:
+        content["runtime"]["address"] = address
+    return _go(sweep_from(content, str(ledger.folder)), ledger, json_path)
+
+
+def _folder(files: str, name: str) -> Path:
+    if Path(name).name != name:
+        raise ConfigError(f"--name {name!r}: a sweep's name is one word, without folders")
+    return Path("llmembed-files" if "://" in files else files) / "sweeps" / name
+
+
+def _check(sweep: Sweep) -> None:
+    settings = sweep.search
+    if settings.stopping != "none" and settings.seeds > 1:
+        raise ConfigError(
+            "search.seeds: with early stopping each configuration is searched with one seed; "
+            "search.final_seeds says how often the best are refitted"
+        )
+    _ = settings.trains_groups
+    if sweep.runtime.local:
+        raise ConfigError("runtime.local: a sweep runs on Ray; it starts one here by itself")
+
+
+def _go(sweep: Sweep, ledger: Ledger, json_path: str | None) -> Found:
+    from llmembed.cluster import connect, disconnect
+    from llmembed.tracking import Tracking
+
+    out = console()
+    out.print(f"sweep [bold]{ledger.name}[/]")
+    with make_runtime(**sweep.runtime.model_dump()) as runtime:
+        corpus = make_corpus(sweep.data, runtime.files)
+        say_corpus(out, corpus)
+        if ledger.facts.get("digest", corpus.digest) != corpus.digest:
+            raise ConfigError(f"the data of sweep {ledger.name!r} changed: start a new sweep")
+        tracking = Tracking(
+            sweep.tracking.uri, sweep.tracking.experiment or corpus.name, files=runtime.files
+        )
+        tracking.close_orphans()
+        with _parent(tracking, ledger, sweep, corpus) as run:
+            ledger.note(digest=corpus.digest, run=run.id)
+            try:
+                session = connect(sweep.runtime.address)
+                try:
+                    found = _Search(sweep, ledger, runtime, corpus, run, out, session).whole()
+                finally:
+                    disconnect(session)
+            except KeyboardInterrupt:
+                kept = len(ledger.records)
+                out.print(
+                    f"stopped; {kept} finished fits are kept. Go on with\n  "
+                    f"llmembed tune --resume {ledger.name}{files_option(sweep)}"
+                )
+                raise
+    say(out, sweep, found, tracking.ui_command)
+    write_json(json_path, to_json(found, sweep, corpus))
+    return found
+
+
+def _parent(
+    tracking: Tracking, ledger: Ledger, sweep: Sweep, corpus: Corpus
+) -> AbstractContextManager[Run]:
+    """The sweep's run: a new one, or its own again."""
+    earlier = ledger.facts.get("run")
+    if earlier is not None:
+        return reopened(tracking, earlier, ledger.name)
+    return tracking.run(
+        f"tune {corpus.name}",
+        tags={"llmembed.sweep": ledger.name},
+        description=sweep.description or None,
+    )
+
+
+class _Search:
+    """The steps of a sweep, in order, and what they share."""
+
+    def __init__(
+        self,
+        sweep: Sweep,
+        ledger: Ledger,
+        runtime: Runtime,
+        corpus: Corpus,
+        run: Run,
+        out: Any,
+        session: Session,
+    ) -> None:
+        self.session = session
+        self.sweep, self.ledger, self.runtime = sweep, ledger, runtime
+        self.corpus, self.run, self.out = corpus, run, out
+        self.objective = sweep.search.second_objective
+        views = self._views()
+        shapes = {name: (len(v.reads), v.backbone.width) for name, v in views.items()}
+        self.space: Space = sweep.make_space(shapes)
+        lexical = self.space.dimensions.get("lexical", ())
+        if isinstance(lexical, Range):
+            raise ConfigError("space.lexical: give the widths as a list, each is fitted once")
+        self.data: SharedData = share(
+            corpus, views, runtime, lexical, ledger.folder, lambda words: out.print(words)
+        )
+
+    def _views(self) -> Mapping[str, Any]:
+        """Every named view, each backbone resolved once with all reads that any view wants."""
+        from llmembed.experiment import FusedSettings
+
+        every = FusedSettings(kind="fused", views=dict(self.sweep.views))
+        assembler = Assembler(self.sweep.experiment({"every view": every}))
+        return {n: assembler.view(w, f"views.{n}") for n, w in self.sweep.views.items()}
+
+    def whole(self) -> Found:
+        from tune.winning import crown
+
+        log_corpus_once(self.run, self.sweep, self.corpus)
+        for record in list(self.ledger.records.values()):
+            if record.run is None:  # killed between writing and telling
+                log_fit(self.run, self.ledger, record, self.corpus)
+        self._try()
+        found = standings(self.ledger.records)
+        finalists = self._finalists(found)
+        self._fit(
+            [
+                Planned(configuration=f.configuration, seed=s)
+                for f in finalists
+                for s in range(self.sweep.search.final_seeds)
+            ]
+        )
+        found = standings(self.ledger.records)
+        chosen = {each.configuration for each in finalists}
+        winner = next((each for each in found if each.configuration in chosen), None)
+        log_outcome(self.run, self.ledger, found, winner, self.objective)
+        test = {}
+        if winner is not None:
+            test = crown(
+                self.sweep, winner, self.corpus, self.runtime, self.run, self.ledger.folder
+            )
+        return Found(
+            name=self.ledger.name,
+            standings=found,
+            winner=winner,
+            front=pareto(found, self.objective) if self.objective else (),
+            failed=[r for r in self.ledger.records.values() if r.status == "failed"],
+            test=test,
+            folder=self.ledger.folder,
+        )
+
+    def _try(self) -> None:
+        """Walk the space."""
+        settings = self.sweep.search
+        if settings.algorithm == "tpe":
+            self._suggested()
+            return
+        if settings.algorithm == "grid":
+            chosen = self.space.grid()
+        else:
+            chosen = self.space.random(settings.trials, settings.seed)
+        self.out.print(f"{len(chosen)} configurations, {settings.seeds} fits of each")
+        self._fit([Planned(configuration=c, seed=s) for c in chosen for s in range(settings.seeds)])
+
+    def _finalists(self, found: Sequence[Standing]) -> Sequence[Standing]:
+        if self.objective:
+            found = sorted(pareto(found, self.objective), key=lambda each: -each.accuracy)
+        return found[: self.sweep.search.finalists]
+
+    def _fit(self, planned: Sequence[Planned]) -> None:
+        """Run what the ledger does not hold; groups whose process died are tried one by one."""
+        from tune.fitting import CACHE_BYTES, grouped
+
+        grouping = self.sweep.search.trains_groups
+        for together in (True, False) if grouping else (False,):
+            missing = [each for each in planned if each.id not in self.ledger.records]
+            if not missing:
+                return
+            jobs = [[each] for each in missing]
+            if together:
+                limit = None if self._gpus() else CACHE_BYTES
+                jobs = grouped(missing, self.data, self.sweep.head_of, most_bytes=limit)
+            self._run(jobs, total=len(missing), count=len(jobs))
+
+    def _suggested(self) -> None:
+        from tune.tpe import Tpe
+
+        settings = self.sweep.search
+        directions = ["maximize", *(["minimize"] if self.objective else [])]
+        past = len({r.planned.configuration for r in self.ledger.records.values()})
+        searcher = Tpe(
+            self.space,
+            self.ledger,
+            self._values,
+            count=settings.trials,
+            seeds=settings.seeds,
+            directions=directions,
+            seed=settings.seed + past,  # a resumed search does not repeat its first draws
+        )
+        left = max(0, settings.trials - past)
+        if left:
+            self._run(searcher, total=left * settings.seeds, count=left)
+
+    def _values(self, configuration: Any) -> list[float] | None:
+        own = [r for r in self.ledger.records.values() if r.planned.configuration == configuration]
+        if not own or any(record.status == "failed" for record in own):
+            return None
+        names = ["valid_accuracy", *([self.objective] if self.objective else [])]
+        if any(name not in record.figures for record in own for name in names):
+            return None
+        return [sum(r.figures[name] for r in own) / len(own) for name in names]
+
+    def _gpus(self) -> float:
+        import ray
+
+        return float(ray.cluster_resources().get("GPU", 0.0))
+
+    def _run(self, jobs: Any, *, total: int, count: int) -> None:
+        from tune.trials import Work, run_trials
+
+        session = self.session
+        asked = self.sweep.search.concurrent
+        concurrent = max(1, min(session.cores, count)) if asked == "auto" else asked
+        gpus = self._gpus()
+        each = self.sweep.runtime.gpus_per_actor
+        work = Work(
+            sweep=self.sweep,
+            data=self._with_copies(session.nodes),
+            threads=max(1, session.cores // concurrent) if session.nodes == 1 else 1,
+            by_epoch=self.sweep.search.stopping != "none",
+        )
+        with Live(self.out, total, self.objective) as live:
+
+            def heard(record: Record) -> None:
+                if self.ledger.write(record):
+                    log_fit(self.run, self.ledger, record, self.corpus)
+                    live.heard(record, self.ledger.records)
+
+            run_trials(
+                jobs,
+                work,
+                folder=self.ledger.folder,
+                concurrent=concurrent,
+                count=count,
+                gpus=0.0 if not gpus else (1 / 4 if each == "auto" else float(each)),
+                on_record=heard,
+                on_tick=live.tick,
+            )
+
+    def _with_copies(self, nodes: int) -> SharedData:
+        """On several machines the arrays also go into Ray's shared memory, once a machine."""
+        if nodes == 1:
+            return self.data
+        from dataclasses import replace
+
+        import numpy as np
+        import ray
+
+        paths = [*self.data.arrays.values(), *self.data.lexical.values()]
+        copies = {path: ray.put(np.load(path, mmap_mode="r")) for path in paths}
+        return replace(self.data, copies=copies)
+
+
+def log_corpus_once(run: Run, sweep: Sweep, corpus: Corpus) -> None:
+    """Params, data and space of the sweep, as MLflow takes them once."""
+    if "llmembed.corpus" in run.client.get_run(run.id).data.tags:
+        return
+    from llmembed.experiment import FusedSettings
+
+    log_corpus(run, sweep.experiment({"tuned": FusedSettings(kind="fused")}), corpus)
+    run.params({"search": sweep.search.model_dump(), "space": sweep.space, "head": sweep.head})
+    run.json(sweep.model_dump(mode="json"), "sweep.json")

@@ -1,0 +1,214 @@
+"""What is searched: dimensions, configurations, and how a space is walked without doubles.
+
+A dimension is one value, a list of choices or a range. A configuration says only what matters to
+it: σ, K and the aligning maps where its fusion has a co-occurrence, widths and dropout where its
+head has layers, extra views where its fusion reads them. Two ways of writing the same classifier
+are one configuration, counted once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import math
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from llmembed.errors import ConfigError
+
+Shapes = Mapping[str, tuple[int, int]]
+"""View -> (L, D), of every view an experiment names."""
+CO_ONLY = ("sigma", "width", "align", "align_dropout")
+MLP_ONLY = ("widths", "dropout")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Range:
+    """``low`` to ``high``, in equal steps of the value or, with ``log``, of its logarithm.
+    ``steps``: how many values a grid takes; ``whole``: integers only."""
+
+    low: float
+    high: float
+    log: bool = False
+    steps: int | None = None
+    whole: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.low < self.high:
+            raise ConfigError(f"a range from {self.low} to {self.high} is empty")
+        if self.log and self.low <= 0:
+            raise ConfigError(f"a log range starts above 0, got {self.low}")
+
+    def at(self, share: float) -> float:
+        """The value at ``share`` (0 to 1) of the way."""
+        if self.log:
+            value = math.exp(math.log(self.low) + share * math.log(self.high / self.low))
+        else:
+            value = self.low + share * (self.high - self.low)
+        return round(value) if self.whole else float(f"{value:.6g}")
+
+    def grid(self, name: str) -> list[float]:
+        if self.steps is None:
+            raise ConfigError(f"space.{name}: a grid needs `steps` in this range")
+        if self.steps == 1:
+            return [self.at(0.5)]
+        return [self.at(i / (self.steps - 1)) for i in range(self.steps)]
+
+
+Dimension = Range | tuple[Any, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Configuration:
+    """One classifier to try. ``depths``: which depths of the primary view enter, 1 the last;
+    ``extras``: the other views. None: of no matter here, or the default (``width``, ``depths``).
+    """
+
+    fusion: str
+    primary: str = "L"
+    depths: tuple[int, ...] | None = None
+    extras: tuple[str, ...] = ()
+    sigma: float | None = None
+    width: int | None = None
+    align: str | None = None
+    align_dropout: float | None = None
+    lexical: int = 0
+    head: str = "mlp"
+    widths: tuple[int, ...] | None = (256,)
+    dropout: float | None = 0.5
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.01
+    batch: int = 128
+    class_weights: bool = False
+    label_smoothing: float = 0.0
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            key: list(value) if isinstance(value, tuple) else value
+            for key, value in asdict(self).items()
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Configuration:
+        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in data.items()})
+
+    @property
+    def id(self) -> str:
+        """Ten hexadecimal digits; equal configurations have equal ones."""
+        text = json.dumps(self.to_json(), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:10]
+
+    def differing(self, others: Sequence[Configuration]) -> dict[str, Any]:
+        """The settings in which ``others`` differ among each other: what names this one."""
+        varied = {
+            key
+            for other in others
+            for key, value in asdict(other).items()
+            if value != getattr(others[0], key)
+        }
+        own = {key: value for key, value in asdict(self).items() if key in varied}
+        return {key: value for key, value in own.items() if value not in (None, ())}
+
+
+DIMENSIONS = tuple(field.name for field in fields(Configuration))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Space:
+    """Dimensions by name, over views of known ``shapes``."""
+
+    dimensions: Mapping[str, Dimension]
+    shapes: Shapes
+
+    def grid(self) -> list[Configuration]:
+        """Every distinct configuration, in the order of the dimensions as written."""
+        axes = []
+        for name, values in self.dimensions.items():
+            chosen = values.grid(name) if isinstance(values, Range) else values
+            axes.append([(name, value) for value in chosen])
+        found: dict[Configuration, None] = {}
+        for point in itertools.product(*axes):
+            made = self.canonical(dict(point))
+            if made is not None:
+                found[made] = None
+        if not found:
+            raise ConfigError("space: no configuration fits the views there are")
+        return list(found)
+
+    def random(self, count: int, seed: int) -> list[Configuration]:
+        """``count`` distinct configurations, fewer when the space has no more."""
+        draw = random.Random(seed)
+        found: dict[Configuration, None] = {}
+        for _ in range(200 * count):
+            made = self.canonical(
+                {name: self._drawn(values, draw) for name, values in self.dimensions.items()}
+            )
+            if made is not None:
+                found[made] = None
+            if len(found) == count:
+                break
+        return list(found)
+
+    @staticmethod
+    def _drawn(values: Dimension, draw: random.Random) -> Any:
+        return values.at(draw.random()) if isinstance(values, Range) else draw.choice(values)
+
+    def canonical(self, point: Mapping[str, Any]) -> Configuration | None:
+        """The configuration at ``point``, without what does not matter to it; None where a view
+        that its fusion reads does not enter."""
+        from llmembed.fusion import FUSIONS
+
+        given = dict(point)
+        spec = FUSIONS[given["fusion"]]
+        primary = given.setdefault("primary", "L")
+        others = tuple(v for v in self.shapes if v != primary)
+        extras = tuple(given.get("extras", tuple(v for v in others if v in ("B", "R"))))
+        named = {"L", *extras}
+        if primary in extras or primary not in self.shapes or spec.missing(named):
+            return None
+        used = {*spec.extras(named), *spec.rows(named)}
+        given["extras"] = tuple(view for view in extras if view in used)
+        count, full = self.shapes[primary]
+        depths = given.get("depths") or tuple(range(1, count + 1))
+        if spec.depths == "last" and not spec.rows(named):
+            depths = depths[:1]
+        given["depths"] = tuple(depths)
+        if len(depths) == 1 and spec.depths in ("avg", "max", "concat"):
+            given["fusion"] = _same_at_one_depth(given["fusion"])
+        if spec.rows(named):
+            narrowest = min(self.shapes[view][1] for view in spec.rows(named))
+            width = given["width"] = given.get("width") or narrowest
+            given.setdefault("sigma", 0.2)
+            mapped = any(d != width for d in (full, *(self.shapes[v][1] for v in spec.rows(named))))
+            given["align"] = given.get("align", "relu") if mapped else None
+            drops = given["align"] == "relu"
+            given["align_dropout"] = given.get("align_dropout", 0.5) if drops else None
+        else:
+            given.update(dict.fromkeys(CO_ONLY))
+        if given.get("head", "mlp") == "linear":
+            given.update(dict.fromkeys(MLP_ONLY))
+        return Configuration(**given)
+
+    def combinations(self) -> Iterator[str]:
+        """The dimensions in words, for the terminal."""
+        for name, values in self.dimensions.items():
+            if isinstance(values, Range):
+                yield f"{name} {values.low:g} to {values.high:g}{' (log)' if values.log else ''}"
+            elif len(values) > 1:
+                yield f"{name} {len(values)} choices"
+
+
+def _same_at_one_depth(fusion: str) -> str:
+    """With one depth avg, max and concat are the same: the first of them names all."""
+    from llmembed.fusion import FUSIONS
+
+    spec = FUSIONS[fusion]
+    for name, other in FUSIONS.items():
+        if other.depths is not None and (
+            (other.module, other.beside, other.stacked) == (spec.module, spec.beside, spec.stacked)
+        ):
+            return name
+    return fusion

@@ -1,0 +1,156 @@
+"""Optuna's tree-structured Parzen estimator behind Ray Tune's searcher.
+
+Our own, and not Ray's, for three reasons: dimensions that do not matter to a configuration are not
+asked for (σ of a fusion without one), a configuration suggested twice is answered from what is
+known and not run again, and a sweep that was killed goes on by being told its past.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from ray.tune.search import Searcher
+
+from tune.ledger import Ledger, Planned
+from tune.spaces import CO_ONLY, MLP_ONLY, Configuration, Range, Space
+from tune.trials import to_config
+
+TRIES = 200
+Values = Callable[[Configuration], "list[float] | None"]
+"""The objectives of a configuration that is known, None for one that failed or is not."""
+
+
+class Tpe(Searcher):
+    """Suggests up to ``count`` new configurations, ``seeds`` fits each."""
+
+    def __init__(
+        self,
+        space: Space,
+        ledger: Ledger,
+        values: Values,
+        *,
+        count: int,
+        seeds: int,
+        directions: list[str],
+        seed: int,
+    ) -> None:
+        import optuna
+
+        super().__init__(metric="valid_accuracy", mode="max")
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        self._space, self._ledger, self._values = space, ledger, values
+        self._left, self._seeds = count, seeds
+        self._study = optuna.create_study(
+            directions=directions, sampler=optuna.samplers.TPESampler(seed=seed)
+        )
+        self._asked: dict[str, tuple[Any, Configuration]] = {}
+        self._path = ledger.folder / "points.jsonl"
+        self._seen: set[str] = set()
+        self._replay()
+
+    def _replay(self) -> None:
+        """Tell the study what earlier runs of this sweep tried."""
+        done = {record.planned.configuration.id for record in self._ledger.records.values()}
+        for point in _points(self._path):
+            self._study.enqueue_trial(point)
+            trial = self._study.ask()
+            made = self._made(trial)
+            if made is None or made.id not in done or made.id in self._seen:
+                self._study.tell(trial, state=_failed())
+                continue
+            self._seen.add(made.id)
+            self._tell(trial, made)
+            self._left -= 1
+
+    def _made(self, trial: Any) -> Configuration | None:
+        """Ask for what matters, in an order in which what decides comes first."""
+        point: dict[str, Any] = {}
+        named = self._space.dimensions
+        for name in sorted(named, key=lambda n: (n != "fusion", n != "head")):
+            if name in CO_ONLY and not _co(point.get("fusion", "")):
+                continue
+            if name in MLP_ONLY and point.get("head") == "linear":
+                continue
+            values = named[name]
+            if isinstance(values, Range):
+                if values.whole:
+                    low, high = int(values.low), int(values.high)
+                    point[name] = trial.suggest_int(name, low, high, log=values.log)
+                else:
+                    drawn = trial.suggest_float(name, values.low, values.high, log=values.log)
+                    point[name] = float(f"{drawn:.6g}")
+            elif len(values) == 1:
+                point[name] = values[0]
+            else:
+                point[name] = values[trial.suggest_categorical(name, list(range(len(values))))]
+        return self._space.canonical(point)
+
+    def suggest(self, trial_id: str) -> Any:
+        if self._left <= 0:
+            return Searcher.FINISHED
+        for _ in range(TRIES):
+            trial = self._study.ask()
+            made = self._made(trial)
+            if made is None:
+                self._study.tell(trial, state=_failed())
+            elif made.id in self._seen:
+                self._tell(trial, made)
+            else:
+                self._seen.add(made.id)
+                self._asked[trial_id] = (trial, made)
+                self._left -= 1
+                with self._path.open("a", encoding="utf-8") as lines:
+                    lines.write(json.dumps(trial.params) + "\n")
+                return to_config(
+                    [Planned(configuration=made, seed=seed) for seed in range(self._seeds)]
+                )
+        return Searcher.FINISHED  # nothing new to be found
+
+    def on_trial_complete(
+        self, trial_id: str, result: Mapping[str, Any] | None = None, error: bool = False
+    ) -> None:
+        self._tell(*self._asked.pop(trial_id))
+
+    def _tell(self, trial: Any, made: Configuration) -> None:
+        values = self._values(made)
+        if values is None:
+            self._study.tell(trial, state=_failed())
+        else:
+            self._study.tell(trial, values)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Nothing: Tune saves its searcher, but a resumed sweep starts from the ledger."""
+        return {}
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing: the ledger holds what was tried."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing: a new searcher is told the ledger."""
+
+
+def _co(fusion: str) -> bool:
+    from llmembed.fusion import FUSIONS
+
+    return fusion in FUSIONS and FUSIONS[fusion].stacked is not None
+
+
+def _failed() -> Any:
+    from optuna.trial import TrialState
+
+    return TrialState.FAIL
+
+
+def _points(path: Path) -> list[dict[str, Any]]:
+    if not path.is_file():
+        return []
+    found = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            found.append(json.loads(line))
+        except ValueError:
+            continue  # the last line of a killed driver
+    return found

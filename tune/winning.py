@@ -1,0 +1,126 @@
+"""The winner: fitted anew over its seeds, test read once by each fit, registered."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from llmembed.contract import Classifier, Runtime
+from llmembed.pipelines.assembler import Assembler
+from llmembed.pipelines.keeping import Keeper
+from llmembed.pipelines.recording import log_leaderboard, log_result
+from tune.board import Standing
+from tune.settings import Sweep
+
+if TYPE_CHECKING:
+    from llmembed.evaluation import Result
+    from llmembed.texts import Corpus
+    from llmembed.tracking import Run
+
+
+def crown(
+    sweep: Sweep,
+    winner: Standing,
+    corpus: Corpus,
+    runtime: Runtime,
+    run: Run,
+    folder: Path,
+) -> dict[str, Any]:
+    """Fit and score the winner; returns its test figures (validation's without a test part).
+
+    Leaves ``winner.yaml``, an experiment that ``llmembed fit`` takes, and ``winner/``, the
+    classifier of the seed best on validation.
+    """
+    from llmembed.evaluation import Leaderboard
+    from llmembed.tracking import register
+
+    experiment = sweep.experiment({"tuned": sweep.fused(winner.configuration)})
+    _write_recipe(experiment.model_dump(mode="json", exclude_defaults=True), folder)
+    method = Assembler(experiment).method("tuned")
+    results: list[Result] = []
+    with Keeper() as keeper:
+        for seed in range(sweep.search.final_seeds):
+            results.append(_one(sweep, method, seed, corpus, runtime, run, keeper))
+        board = Leaderboard(results)
+        log_leaderboard(run, board)
+        figures = _figures(results)
+        if board.winner is None:
+            return figures
+        kept = keeper.of(board.winner.label)
+        keeper.copy(board.winner.label, folder / "winner")
+        value = kept.result.valid_value()
+        assert value is not None
+        registered = register(
+            kept.run,
+            kept.folder,
+            name=sweep.tracking.register_as or sweep.tracking.experiment or corpus.name,
+            tasks=corpus.tasks,
+            validation_score=value,
+            metric=" and ".join(f"{t} {m}" for t, m in board.primary.items()),
+            digest=corpus.digest,
+            method=board.winner.label,
+            examples=[corpus.train.texts[0][:500]],
+        )
+    return {
+        **figures,
+        "registered": f"{registered.name}@{registered.alias}",
+        "registered_because": registered.reason,
+    }
+
+
+def _one(
+    sweep: Sweep,
+    method: Any,
+    seed: int,
+    corpus: Corpus,
+    runtime: Runtime,
+    parent: Run,
+    keeper: Keeper,
+) -> Result:
+    from llmembed.evaluation import evaluate
+    from llmembed.metering import Prices
+
+    fitted: list[Classifier] = []
+    tags = {"llmembed.final": "yes"}
+    with parent.tracking.run(f"winner seed {seed}", parent=parent, tags=tags) as run:
+        [result] = evaluate(
+            method,
+            corpus,
+            runtime,
+            seeds=[seed],
+            reporter_factory=lambda *_: run.reporter(),
+            prices=Prices(**sweep.prices.model_dump()),
+            on_fitted=lambda _, classifier: fitted.append(classifier),
+        )
+        log_result(run, result, corpus, pictures=seed == 0)
+        if fitted:
+            keeper.offer(result, fitted[0], run)
+    if result.status != "ok":
+        run.end("FAILED")
+    return result
+
+
+def _figures(results: list[Result]) -> dict[str, Any]:
+    """Mean and deviation over seeds of each task's primary metric."""
+    sound = [result for result in results if result.status == "ok"]
+    part = "test" if sound and sound[0].test else "validation"
+    tasks: dict[str, Mapping[str, Any]] = {}
+    for task in (sound[0].test or sound[0].valid) if sound else ():
+        scores = [(result.test or result.valid)[task] for result in sound]
+        values = [each.value for each in scores]
+        tasks[task] = {
+            "metric": scores[0].primary,
+            "mean": statistics.fmean(values),
+            "sd": statistics.stdev(values) if len(values) > 1 else None,
+            "values": values,
+        }
+    return {"part": part, "tasks": tasks}
+
+
+def _write_recipe(experiment: dict[str, Any], folder: Path) -> None:
+    text = yaml.safe_dump(experiment, sort_keys=False, allow_unicode=True)
+    (folder / "winner.yaml").write_text(text, encoding="utf-8")
