@@ -56,6 +56,14 @@ def parser() -> argparse.ArgumentParser:
     )
     _experiment_options(compare, recipe="compare")
 
+    tune = commands.add_parser(
+        "tune", help="search fusions, views and heads; refit the best, name a winner"
+    )
+    tune.add_argument("--name", help="the sweep's name, for --resume (default: data and time)")
+    tune.add_argument("--resume", metavar="NAME", help="go on with a sweep that was stopped")
+    tune.add_argument("--spaces", action="store_true", help="list the ready spaces and stop")
+    _experiment_options(tune, recipe="paper-grid")
+
     embed = commands.add_parser("embed", help="fill the embedding store without fitting")
     _experiment_options(embed, recipe="compare")
 
@@ -218,6 +226,8 @@ def _run(options: argparse.Namespace) -> int:
             local=options.local,
             json_path=options.json,
         )
+    elif options.command == "tune":
+        _tune(options)
     else:
         experiment = _experiment(options)
         if options.command == "embed":
@@ -235,6 +245,38 @@ def _experiment(options: argparse.Namespace) -> Any:
     """The experiment that a recipe, the options and the KEY=VALUE words say together."""
     from llmembed.experiment import load_experiment
 
+    recipe, changes, overrides = _said(options)
+    names = getattr(options, "methods", None)
+    return load_experiment(
+        recipe,
+        changes=changes,
+        overrides=overrides,
+        only=names.split(",") if names else None,
+    )
+
+
+def _tune(options: argparse.Namespace) -> None:
+    """Start a sweep, go on with one, or list the ready spaces."""
+    from tune import load_sweep, ready_spaces, resume, start
+
+    space, changes, overrides = _said(options)
+    if options.spaces:
+        for name, path in ready_spaces().items():
+            print(f"{name}  {path}")
+    elif options.resume is not None:
+        other = set(changes) - {"runtime.files", "runtime.address"}
+        if other or overrides or options.words:
+            raise UserError("--resume goes on as the sweep began: it takes no other settings")
+        resume(options.resume, files=options.files, address=options.address, json_path=options.json)
+    else:
+        if "seeds" in changes:
+            changes["search.final_seeds"] = changes.pop("seeds")
+        sweep = load_sweep(space, changes=changes, overrides=overrides)
+        start(sweep, name=options.name, json_path=options.json)
+
+
+def _said(options: argparse.Namespace) -> tuple[str, dict[str, Any], list[str]]:
+    """What the options say: the recipe, dotted key -> value, and the KEY=VALUE words."""
     # An option that takes several sources also takes the KEY=VALUE words that follow it.
     sources = {name: getattr(options, name, None) or [] for name in ("data", "test_data")}
     words = [*options.words, *(w for found in sources.values() for w in found if _is_setting(w))]
@@ -260,13 +302,8 @@ def _experiment(options: argparse.Namespace) -> Any:
     put("runtime.files", options.files)
     put("runtime.address", options.address)
     put("runtime.local", options.local)
-    names = getattr(options, "methods", None)
-    return load_experiment(
-        recipes[0] if recipes else options.recipe,
-        changes=changes,
-        overrides=[word for word in words if "=" in word],
-        only=names.split(",") if names else None,
-    )
+    overrides = [word for word in words if "=" in word]
+    return recipes[0] if recipes else options.recipe, changes, overrides
 
 
 def _is_setting(word: str) -> bool:
