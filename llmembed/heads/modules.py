@@ -38,6 +38,7 @@ class Dropout(nn.Module):
 
     def __init__(self, probability: float) -> None:
         super().__init__()
+        self.p = probability
         self.cut = round(probability * 256)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -119,6 +120,10 @@ class FusedHeads(nn.Module):
             {view: Scaler(*shape) for view, shape in fusion.shapes.items()} if self.scaled else {}
         )
         self.fusion = fusion
+        for module in list(fusion.modules()):
+            for name, child in module.named_children():
+                if isinstance(child, nn.Dropout):
+                    setattr(module, name, Dropout(child.p))
         self.feature_scaler = Scaler(fusion.features) if self.scaled else nn.Identity()
         self.heads = nn.ModuleList(
             build_head(config, fusion.features, len(task.classes)) for task in tasks

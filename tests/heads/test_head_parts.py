@@ -5,10 +5,12 @@ import pytest
 import torch
 from torch import nn
 
+from llmembed.contract import Task
 from llmembed.errors import ConfigError
+from llmembed.fusion import build_fusion
 from llmembed.heads import HEADS, HeadConfig
 from llmembed.heads.calibration import fit_temperature
-from llmembed.heads.modules import Dropout, Scaler, build_head
+from llmembed.heads.modules import Dropout, FusedHeads, Scaler, build_head
 
 
 @pytest.mark.parametrize(
@@ -78,6 +80,18 @@ def test_dropout_keeps_the_mean_and_drops_the_share(probability):
     dropped = (out.detach() == 0).float().flatten()[: 8 * 12000].view(-1, 8)
     assert torch.corrcoef(dropped.T).fill_diagonal_(0).abs().max() < 0.04
     assert torch.equal(dropout.eval()(x), x)
+
+
+def test_a_fusions_dropout_is_replaced_by_the_quick_one():
+    fusion = build_fusion("co", {"L": (2, 8), "B": (1, 4)}, dropout=0.3)
+    task = Task(name="t", classes=("a", "b"))
+    model = FusedHeads(fusion, [task], HeadConfig(dropout=0.0)).train()
+    assert isinstance(model.fusion.drop, Dropout)
+    assert model.fusion.drop.p == 0.3
+    views = {"L": torch.randn(4, 2, 8), "B": torch.randn(4, 1, 4)}
+    assert not torch.equal(model(views)[0], model(views)[0])
+    model.eval()
+    assert torch.equal(model(views)[0], model(views)[0])
 
 
 def test_the_scaler_equals_numpy_even_far_from_zero():
