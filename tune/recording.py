@@ -58,8 +58,13 @@ def log_fit(parent: Run, ledger: Ledger, record: Record, corpus: Corpus) -> None
         for epoch, accuracy in enumerate(record.history, start=1):
             reporter.report({"epoch/valid_accuracy": accuracy}, step=epoch)
     if record.status != "ok":
-        run.end("FAILED" if record.status == "failed" else "KILLED")
+        end_as(run, "FAILED" if record.status == "failed" else "KILLED")
     ledger.tell_run(record, run.id)
+
+
+def end_as(run: Run, status: str) -> None:
+    """Change how a run that is over ended."""
+    run.client.set_terminated(run.id, status)
 
 
 def flat(record: Record) -> dict[str, Any]:

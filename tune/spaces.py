@@ -102,12 +102,13 @@ class Configuration:
         return hashlib.sha256(text.encode()).hexdigest()[:10]
 
     def differing(self, others: Sequence[Configuration]) -> dict[str, Any]:
-        """The settings in which ``others`` differ among each other: what names this one."""
+        """The settings in which ``others`` of its fusion differ: what names this one."""
+        own_kind = [other for other in others if other.fusion == self.fusion]
         varied = {
             key
-            for other in others
+            for other in own_kind
             for key, value in asdict(other).items()
-            if value != getattr(others[0], key)
+            if value != getattr(own_kind[0], key)
         }
         own = {key: value for key, value in asdict(self).items() if key in varied}
         return {key: value for key, value in own.items() if value not in (None, ())}
@@ -164,23 +165,28 @@ class Space:
         given = dict(point)
         spec = FUSIONS[given["fusion"]]
         primary = given.setdefault("primary", "L")
-        others = tuple(v for v in self.shapes if v != primary)
-        extras = tuple(given.get("extras", tuple(v for v in others if v in ("B", "R"))))
+        primaries = self.dimensions.get("primary", ("L",))
+        assert not isinstance(primaries, Range)
+        extras = tuple(given.get("extras", [v for v in self.shapes if v not in primaries]))
         named = {"L", *extras}
         if primary in extras or primary not in self.shapes or spec.missing(named):
             return None
         used = {*spec.extras(named), *spec.rows(named)}
         given["extras"] = tuple(view for view in extras if view in used)
         count, full = self.shapes[primary]
-        depths = given.get("depths") or tuple(range(1, count + 1))
-        if spec.depths == "last" and not spec.rows(named):
-            depths = depths[:1]
-        given["depths"] = tuple(depths)
-        if len(depths) == 1 and spec.depths in ("avg", "max", "concat"):
+        depths = given.get("depths")
+        if depths is not None:
+            if max(depths) > count:
+                return None
+            if spec.depths == "last" and not spec.rows(named):
+                depths = depths[:1]
+            given["depths"] = None if depths == tuple(range(1, count + 1)) else tuple(depths)
+        if len(depths or range(count)) == 1 and spec.depths in ("avg", "max", "concat"):
             given["fusion"] = _same_at_one_depth(given["fusion"])
         if spec.rows(named):
             narrowest = min(self.shapes[view][1] for view in spec.rows(named))
-            width = given["width"] = given.get("width") or narrowest
+            width = given.get("width") or narrowest
+            given["width"] = None if width == narrowest else width
             given.setdefault("sigma", 0.2)
             mapped = any(d != width for d in (full, *(self.shapes[v][1] for v in spec.rows(named))))
             given["align"] = given.get("align", "relu") if mapped else None

@@ -14,6 +14,7 @@ from llmembed.pipelines.assembler import Assembler
 from llmembed.pipelines.keeping import Keeper
 from llmembed.pipelines.recording import log_leaderboard, log_result
 from tune.board import Standing
+from tune.recording import end_as
 from tune.settings import Sweep
 
 if TYPE_CHECKING:
@@ -100,7 +101,7 @@ def _one(
         if fitted:
             keeper.offer(result, fitted[0], run)
     if result.status != "ok":
-        run.end("FAILED")
+        end_as(run, "FAILED")
     return result
 
 

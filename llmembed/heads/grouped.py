@@ -179,7 +179,8 @@ class _Group:
                 towards = back.float() if towards is None else towards + back.float()
         gradients = [g for stack in self.stacks for g in stack.gradients]
         if self.fusion is not None and fused is not None:
-            gradients += torch.autograd.grad(fused, self.fusion.parameters, towards)
+            own = torch.autograd.grad(fused, self.fusion.parameters, towards)
+            gradients += [g.contiguous() for g in own]  # the fused step reads memory in a row
         self._optimise(gradients, share)
         for stack in self.stacks:
             stack.refresh()

@@ -38,7 +38,7 @@ def make(count: int, seed: int):
 
 TRAIN, LABELS = make(160, 0)
 VALID, VALID_LABELS = make(80, 1)
-EXACT = {"precision": "fp32", "dropout": 0.0, "batch": 32, "least_steps": 1, "epochs": 6}
+EXACT = {"precision": "fp32", "dropout": 0.0, "batch": 32, "least_steps": 1, "epochs": 12}
 
 
 def make_fit(fusion: str, config: HeadConfig, *, sigma=0.2, width=None, views=("L", "B", "R")):
