@@ -38,13 +38,18 @@ def error_table(error: Exception) -> pa.Table:
     return pa.table({_COLUMN: [json.dumps(report)]})
 
 
-def is_error(table: pa.Table) -> bool:
-    return bool(table.column_names == [_COLUMN])
+def error_in(table: pa.Table) -> pa.Table | None:
+    """The ``error_table`` that ``table`` is or holds: Ray Data joins what one task yields, so an
+    error may stand as a last row below good ones, which are null in its column."""
+    if _COLUMN not in table.column_names:
+        return None
+    said = table.select([_COLUMN]).drop_null()
+    return said.slice(0, 1) if said.num_rows else None
 
 
-def raise_error(table: pa.Table, label: str) -> None:
+def raise_error(error: pa.Table, label: str) -> None:
     """Raise, for the work called ``label``, what a worker returned by ``error_table``."""
-    report: dict[str, Any] = json.loads(table.column(_COLUMN)[0].as_py())
+    report: dict[str, Any] = json.loads(error.column(_COLUMN)[0].as_py())
     logger.debug("%s: a worker's traceback:\n%s", label, report["traceback"])
     if report["ours"]:
         raise getattr(errors, report["ours"])(report["said"])

@@ -8,7 +8,7 @@ from tempfile import mkdtemp
 from typing import TYPE_CHECKING, Any
 
 from llmembed.cluster.failures import as_ours
-from llmembed.cluster.progress import progress
+from llmembed.cluster.progress import progress, unit_of
 from llmembed.contract import Reader, Stage, Trained, WorkerContext
 from llmembed.errors import UnsupportedError
 
@@ -41,7 +41,7 @@ class LocalRuntime:
 
         total = inputs.num_rows if isinstance(inputs, pa.Table) else None
         try:
-            with progress(label, total) as advance:
+            with progress(label, total, unit_of(inputs)) as advance:
                 tables: Iterator[pa.Table] = _tables(inputs)
                 for stage in stages:
                     tables = _through(stage, tables)

@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from llmembed.cluster.failures import as_ours, error_table, is_error, raise_error
-from llmembed.cluster.progress import progress
+from llmembed.cluster.failures import as_ours, error_in, error_table, raise_error
+from llmembed.cluster.progress import progress, unit_of
 from llmembed.cluster.session import Session, connect, disconnect
 from llmembed.cluster.sizing import Plan, Pool, plan
 from llmembed.contract import Reader, Stage, Trained, WorkerContext
@@ -21,6 +21,11 @@ if TYPE_CHECKING:
 RETRIES = 3
 """How often a block whose actor was killed is sent again before the work fails: a block that kills
 every actor must not do so for ever."""
+
+READ_BYTES = 256 * 2**10
+"""What readers yield is sent on as soon as it is this large, so that a file is never held whole and
+all actors share it. A few hundred texts are seconds of a model's work on a core, a block costs
+milliseconds."""
 
 
 class RayRuntime:
@@ -91,14 +96,15 @@ class RayRuntime:
         if total == 0 or (total is None and not len(inputs)):
             return
         try:
-            with _quiet(), progress(label, total) as advance:
+            with _quiet(), progress(label, total, unit_of(inputs)) as advance:
                 dataset = _dataset(inputs, stages, self.plan())
                 batches = dataset.iter_batches(
                     batch_size=None, batch_format="pyarrow", prefetch_batches=0
                 )
                 for table in batches:
-                    if is_error(table):
-                        raise_error(table, label)
+                    error = error_in(table)
+                    if error is not None:
+                        raise_error(error, label)
                     if table.num_rows:
                         advance(table.num_rows)
                         yield table
@@ -121,6 +127,7 @@ class RayRuntime:
 
 
 def _dataset(inputs: Any, stages: Sequence[Stage], sizes: Plan) -> Any:
+    import pyarrow as pa
     from ray.data import DataContext
     from ray.util.annotations import RayDeprecationWarning
 
@@ -130,8 +137,9 @@ def _dataset(inputs: Any, stages: Sequence[Stage], sizes: Plan) -> Any:
         warnings.simplefilter("ignore", DeprecationWarning)
         warnings.simplefilter("ignore", RayDeprecationWarning)
         context = DataContext.get_current().copy()
-        # What a stage returns is one block, as it is, sent on at once.
-        context.target_max_block_size = None
+        # Of a table's blocks nothing is joined or cut: one block is one part of a store. Readers
+        # stream. Either way what a worker makes of one block is one block.
+        context.target_max_block_size = None if isinstance(inputs, pa.Table) else READ_BYTES
         context.enable_progress_bars = False
         context.print_on_execution_start = False
         context.execution_options.preserve_order = False
@@ -201,8 +209,9 @@ class _Worker:
             self._failed = error_table(error)
 
     def __call__(self, table: pa.Table) -> Iterator[pa.Table]:
-        if self._failed is not None or is_error(table):
-            yield table if self._failed is None else self._failed
+        failed = self._failed if self._failed is not None else error_in(table)
+        if failed is not None:
+            yield failed
             return
         try:
             for start in range(0, table.num_rows, self._stage.rows):

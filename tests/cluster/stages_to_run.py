@@ -6,11 +6,12 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from llmembed.errors import ModelError
+from llmembed.errors import DataError, ModelError
 
 Work = Callable[[pa.Table], pa.Table]
 
@@ -66,6 +67,21 @@ class Fails:
 
 
 @dataclass(frozen=True)
+class FailsAt:
+    """Raises at one (doubled) number, after other tables went well."""
+
+    number: int
+
+    def __call__(self) -> Work:
+        def work(table: pa.Table) -> pa.Table:
+            if self.number in table.column("number").to_pylist():
+                raise ModelError(f"number {self.number} is wrong")
+            return table
+
+        return work
+
+
+@dataclass(frozen=True)
 class Dies:
     """Kills its own process at one number, each time."""
 
@@ -92,3 +108,44 @@ class Counts:
         for low in range(self.start, self.stop, self.step):
             numbers = range(low, min(low + self.step, self.stop))
             yield pa.table({"number": pa.array(numbers, pa.int64())})
+
+
+@dataclass(frozen=True)
+class LongFile:
+    """A reader of ``tables`` tables of one row, 200 kB each: as a chunk of a file is. In the middle
+    it waits for a file at ``until``; in the end it may raise."""
+
+    tables: int
+    until: str | None = None
+    fails: bool = False
+
+    def __call__(self) -> Iterator[pa.Table]:
+        for number in range(self.tables):
+            yield pa.table({"number": [number], "texts": [["x" * 1000] * 200]})
+            if self.until is not None and number == self.tables // 2:
+                self._wait(Path(self.until))
+        if self.fails:
+            raise DataError("row 5 of the file is no text")
+
+    def _wait(self, until: Path) -> None:
+        end = time.monotonic() + 60
+        while not until.exists():
+            if time.monotonic() > end:
+                raise DataError("nothing came of the first half of the file")
+            time.sleep(0.05)
+
+
+@dataclass(frozen=True)
+class Measure:
+    """Rows of ``LongFile`` -> their numbers, how many texts each holds, and who saw them."""
+
+    seconds: float
+
+    def __call__(self) -> Work:
+        def work(table: pa.Table) -> pa.Table:
+            time.sleep(self.seconds)
+            texts = pc.list_value_length(table.column("texts"))
+            pid = pa.repeat(os.getpid(), table.num_rows)
+            return pa.table({"number": table.column("number"), "texts": texts, "worker": pid})
+
+        return work

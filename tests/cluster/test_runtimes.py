@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from stages_to_run import Counts, Dies, Double, Fails, Slowly
+from stages_to_run import Counts, Dies, Double, Fails, FailsAt, LongFile, Measure, Slowly
 
 from llmembed.cluster import LocalRuntime, RayRuntime
 from llmembed.contract import Runtime, Stage
-from llmembed.errors import LlmembedError, ModelError, UserError, WorkerError
+from llmembed.errors import DataError, LlmembedError, ModelError, UserError, WorkerError
 
 
 @pytest.fixture(params=["local", "ray"])
@@ -69,6 +69,41 @@ def test_a_workers_error_is_one_clean_sentence(
         assert said == "embed tiny: a worker failed for good: KeyError: 'colour'"
     if isinstance(runtime, RayRuntime):
         assert "Traceback" not in "".join(capfd.readouterr())
+
+
+@pytest.mark.parametrize("tables", [1, 4])
+def test_a_readers_error_below_good_rows_is_not_lost(runtime: Runtime, tables: int) -> None:
+    reader = LongFile(tables, fails=True)
+    # In a first stage, and handed on by a second.
+    stages = [Stage(make=Measure(0.0), rows=1), Stage(make=Slowly(0.0), rows=1, model=True)]
+    for some in (stages[:1], stages):
+        with pytest.raises(DataError) as caught:
+            list(runtime.map_texts([reader], some, label="predict"))
+        assert str(caught.value) == "row 5 of the file is no text"
+
+
+def test_a_workers_error_below_good_rows_is_not_lost(runtime: Runtime) -> None:
+    stages = [Stage(make=FailsAt(6), rows=2), Stage(make=Double(), rows=8, model=True)]
+    for some in (stages[:1], stages):
+        with pytest.raises(ModelError, match="number 6"):
+            list(runtime.map_texts(numbers(8), [Stage(make=Double(), rows=8), *some], label="fail"))
+
+
+def test_actors_share_one_file_while_it_is_read(tmp_path: Path, local_ray: None) -> None:
+    seen_one = tmp_path / "seen one"
+    reader = LongFile(32, until=str(seen_one))
+    seen: list[int] = []
+    actors: set[int] = set()
+    with RayRuntime(tmp_path, actors=2) as runtime:
+        stage = Stage(make=Measure(0.3), rows=1, model=True)
+        for table in runtime.map_texts([reader], [stage], label="predict"):
+            seen_one.touch()
+            seen += table.column("number").to_pylist()
+            actors |= {*table.column("worker").to_pylist()}
+            assert {*table.column("texts").to_pylist()} == {200}
+            assert table.num_rows <= 2
+    assert sorted(seen) == list(range(32))
+    assert len(actors) == 2
 
 
 def test_embeddings_are_the_same_with_and_without_ray(
