@@ -19,6 +19,7 @@ from llmembed.texts.blocks import Block
 from llmembed.texts.columns import Columns, Field
 from llmembed.texts.quarantine import BadRow
 
+MOST_EXACT = 2**53
 TAG = r"^(O|[BI]-.+)$"
 
 
@@ -152,8 +153,12 @@ def _one(values: pa.Array, column: str, where: str, reasons: _Reasons) -> pa.Arr
     if pa.types.is_nested(kind):
         raise DataError(f"{where} holds {kind}; name its kind (multi or tokens) to read lists")
     if pa.types.is_floating(kind):  # integers with gaps, as pandas writes them
+        values = values.cast(pa.float64())
         values = pc.if_else(pc.is_nan(values), None, values)
-        whole = pc.equal(values, pc.floor(values))
+        # Past 2**53 a float is no longer one whole number; infinity is none either.
+        whole = pc.and_(
+            pc.equal(values, pc.floor(values)), pc.less(pc.abs(values), float(MOST_EXACT))
+        )
         reasons.add(pc.invert(whole), f"label {column!r} is not a whole number or a name")
         values = pc.if_else(whole, values, None).cast(pa.int64())
     if _is_text(kind):

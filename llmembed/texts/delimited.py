@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 import sys
+from collections import deque
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -22,8 +24,11 @@ from llmembed.texts.columns import Field, require_columns
 from llmembed.texts.files import DataFile
 from llmembed.texts.quarantine import BadRow
 
-BLOCK_BYTES = 8 << 20
+BLOCK_BYTES = 1 << 20
+"""Arrow reads up to 32 of them ahead."""
 SAMPLE_BYTES = 1 << 20
+ROW_CHARACTERS = 64 << 20
+"""A row over several lines that is longer than this has a quote that is never closed."""
 
 
 def delimited_blocks(
@@ -69,12 +74,15 @@ class _Dialect:
         self.quotes = file.format == "csv" or _is_quoted(text, len(sample) < SAMPLE_BYTES)
         self.header = next(row for row in self.reader(io.StringIO(text, newline="")) if row)
 
-    def reader(self, lines: Iterator[str] | io.StringIO) -> Iterator[list[str]]:
+    def reader(
+        self, lines: Iterator[str] | io.StringIO, *, strict: bool = False
+    ) -> Iterator[list[str]]:
         csv.field_size_limit(sys.maxsize)  # a long text is no error
         return csv.reader(
             lines,
             delimiter=self.delimiter,
             quoting=csv.QUOTE_MINIMAL if self.quotes else csv.QUOTE_NONE,
+            strict=strict,
         )
 
 
@@ -93,8 +101,13 @@ def _is_quoted(text: str, whole: bool) -> bool:
 
 
 def _fast(dialect: _Dialect, wanted: Sequence[str]) -> Iterator[pa.Table]:
-    """Tables of the wanted columns as strings; raises ``ArrowInvalid`` at what it can't read."""
-    last = dialect.header[-1]
+    """Tables of the wanted columns as strings; raises ``ArrowInvalid`` at what it can't read, and
+    at the first value of several lines: it may hold rows that a stray quote has swallowed, which
+    Arrow does not tell from a text of several lines."""
+    header = dialect.header
+    if len(set(header)) < len(header):
+        raise pa.ArrowInvalid("Arrow can't tell columns of one name apart")
+    read = header if dialect.quotes else wanted
     with dialect.file.open_stream() as stream:
         reader = pacsv.open_csv(
             stream,
@@ -105,52 +118,107 @@ def _fast(dialect: _Dialect, wanted: Sequence[str]) -> Iterator[pa.Table]:
                 newlines_in_values=dialect.quotes,
             ),
             convert_options=pacsv.ConvertOptions(
-                include_columns=list(dict.fromkeys([*wanted, last])),
-                column_types={name: pa.string() for name in [*wanted, last]},
+                include_columns=list(read), column_types={name: pa.string() for name in read}
             ),
         )
-        held: pa.Table | None = None
         for batch in reader:
-            if held is not None:
-                yield held.select(wanted)
-            held = pa.Table.from_batches([batch]) if batch.num_rows else held
-        if held is None:
-            return
-        # A quote that is never closed makes the rest of the file one value of the last column.
-        tail = held[last][-1].as_py()
-        if tail is not None and ("\n" in tail or "\r" in tail):
-            raise pa.ArrowInvalid("the last value may hold what follows an unclosed quote")
-        yield held.select(wanted)
+            if dialect.quotes and any(_has_lines(column) for column in batch.columns):
+                raise pa.ArrowInvalid("a value of several lines")
+            if batch.num_rows:
+                yield pa.Table.from_batches([batch]).select(wanted)
+
+
+def _has_lines(column: pa.Array) -> bool:
+    """Whether any value holds a line break; looks at the bytes of all values at once."""
+    first, last = column.buffers()[1], column.buffers()[2]
+    if last is None:
+        return False
+    offsets = np.frombuffer(first, np.int32)[column.offset : column.offset + len(column) + 1]
+    return re.search(rb"[\r\n]", memoryview(last)[offsets[0] : offsets[-1]]) is not None
 
 
 class _Lines:
-    """The file's lines as text, undecodable bytes kept as surrogates; knows when it has ended."""
+    """The file's lines as text, undecodable bytes kept as surrogates.
+
+    A csv reader draws the lines of one row from it after another. ``taken`` are those of the row
+    at hand; ``give_back`` returns all of them but the first, to be read anew.
+    """
 
     def __init__(self, file: DataFile) -> None:
-        self.stream = file.open_stream()
         self.text = io.TextIOWrapper(
-            self.stream, encoding="utf-8-sig", errors="surrogateescape", newline=""
+            file.open_stream(), encoding="utf-8-sig", errors="surrogateescape", newline=""
         )
+        self.waiting: deque[str] = deque()
+        self.taken: list[str] = []
+        self.characters = 0
+        self.limit = sys.maxsize
         self.ended = False
 
+    def start_row(self, limit: int) -> None:
+        self.taken, self.characters, self.limit, self.ended = [], 0, limit, False
+
+    def give_back(self) -> None:
+        self.waiting.extendleft(reversed(self.taken[1:]))
+        del self.taken[1:]
+
     def __iter__(self) -> Iterator[str]:
-        yield from self.text
-        self.ended = True
+        return self
+
+    def __next__(self) -> str:
+        if self.characters > self.limit:
+            self.ended = True  # for this row: more of it is not held in memory
+            raise StopIteration
+        line = self.waiting.popleft() if self.waiting else self.text.readline()
+        if not line:
+            self.ended = True
+            raise StopIteration
+        self.taken.append(line)
+        self.characters += len(line)
+        return line
 
 
-def _numbered(dialect: _Dialect) -> Iterator[tuple[int, list[str], bool]]:
-    """(line it starts on, values, whether a quote in it is never closed) for each row after the
-    header."""
+def _numbered(
+    dialect: _Dialect, *, doubted_from: int
+) -> Iterator[tuple[int, list[str], str | None]]:
+    """(line it starts on, values, what is wrong with its quotes) for each row after the header.
+
+    From row ``doubted_from`` on, a row whose quote is not closed, or closed in the middle of a
+    later line's value, gives its first line only, read as if it had no quotes; the next line
+    starts a row of its own. So a stray quote costs one line, not those after it. Rows before it
+    were read by Arrow, which is not as strict.
+    """
     lines = _Lines(dialect.file)
-    reader = dialect.reader(iter(lines))
-    previous = 0
-    is_header = True
+    reader = dialect.reader(lines)
+    line, number = 1, -1
     with lines.text:
-        for row in reader:
-            start, previous = previous + 1, reader.line_num  # type: ignore[attr-defined]
-            if row and not is_header:
-                yield start, row, lines.ended
-            is_header = is_header and not row
+        while True:
+            doubted = number >= doubted_from
+            lines.start_row(ROW_CHARACTERS if doubted else sys.maxsize)
+            row = next(reader, None)
+            if row is None and not lines.taken:
+                return
+            wrong = None
+            if doubted and (lines.ended or len(lines.taken) > 1):
+                wrong = _wrong_quotes(dialect, lines)
+            if wrong is not None:
+                lines.give_back()
+                reader = dialect.reader(lines)
+                row = lines.taken[0].rstrip("\r\n").split(dialect.delimiter)
+            if row:
+                if number >= 0:
+                    yield line, row, wrong
+                number += 1
+            line += len(lines.taken)
+
+
+def _wrong_quotes(dialect: _Dialect, lines: _Lines) -> str | None:
+    if lines.ended:
+        return "a quote is opened and never closed"
+    try:
+        next(dialect.reader(iter(lines.taken), strict=True))
+    except csv.Error:
+        return "a quote is opened and closed inside a value of a later line"
+    return None
 
 
 class _LineCursor:
@@ -158,13 +226,13 @@ class _LineCursor:
 
     def __init__(self, dialect: _Dialect) -> None:
         self.dialect = dialect
-        self.rows: Iterator[tuple[int, list[str], bool]] | None = None
+        self.rows: Iterator[tuple[int, list[str], str | None]] | None = None
         self.next_row = 0
         self.line = 0
 
     def line_of(self, row: int) -> int:
         if self.rows is None:
-            self.rows = _numbered(self.dialect)
+            self.rows = _numbered(self.dialect, doubted_from=sys.maxsize)
         while self.next_row <= row:
             self.line = next(self.rows)[0]
             self.next_row += 1
@@ -189,12 +257,11 @@ def _slow(dialect: _Dialect, wanted: Sequence[str], rows: int, *, skip: int) -> 
             bad=tuple(bad),
         )
 
-    for number, (line, row, unclosed) in enumerate(_numbered(dialect)):
+    for number, (line, row, reason) in enumerate(_numbered(dialect, doubted_from=skip)):
         if number < skip:
             continue
-        reason = None
-        if unclosed:
-            reason = "a quote is opened and never closed"
+        if reason is not None:
+            pass
         elif len(row) != width:
             reason = f"the row has {len(row)} values, the header {width}"
         elif not all(row[place].isascii() or _encodable(row[place]) for place in places):

@@ -11,7 +11,7 @@ import pytest
 from texts_reading import HEADER, ROWS, csv_bytes, load, pairs, quarantined, write
 
 from llmembed.errors import ConfigError, DataError
-from llmembed.texts import Columns
+from llmembed.texts import Columns, delimited
 
 
 def test_bad_csv_rows_are_set_aside_with_their_lines(tmp_path: Path) -> None:
@@ -59,7 +59,86 @@ def test_a_quote_never_closed_does_not_swallow_rows_unseen(position: int, tmp_pa
     path.write_bytes(csv_bytes() + broken + b"x,b\ny,a\n")
     corpus = load(path, tmp_path)
     assert quarantined(corpus) == [(202, "a quote is opened and never closed")]
-    assert pairs(corpus) == sorted(ROWS)
+    assert pairs(corpus) == sorted([*ROWS, ("x", "b"), ("y", "a")])
+
+
+STRAY = "a quote is opened and never closed"
+CLOSED_LATER = "a quote is opened and closed inside a value of a later line"
+
+
+@pytest.mark.parametrize(
+    ("stray", "later", "reason"),
+    [
+        (b'"\n', b"", STRAY),
+        (b'"open,a\n', b"", STRAY),
+        (b'open,"a\n', b"", STRAY),
+        (b'"\n', b'"quoted, with a comma",a\n', CLOSED_LATER),
+        (b'"open,a\n', b'"quoted",a\n', CLOSED_LATER),
+    ],
+)
+def test_a_stray_quote_costs_its_own_line_only(
+    stray: bytes, later: bytes, reason: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "rows.csv"
+    lines = [b"text %d,%s\n" % (i, b"ab"[i % 2 : i % 2 + 1]) for i in range(2000)]
+    lines[1700:1700] = [later] if later else []
+    path.write_bytes(b"".join([HEADER, *lines[:1500], stray, *lines[1500:]]))
+    corpus = load(path, tmp_path)
+    assert quarantined(corpus) == [(1502, reason)]
+    assert sum(len(part) for part in corpus.splits.values()) == 2000 + bool(later)
+    assert not any("\n" in text for text, _ in pairs(corpus))
+
+
+def test_each_stray_quote_is_counted(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    lines = [b'"open %d,a\n' % i if i % 20 == 0 else b"t%d,b\n" % i for i in range(2000)]
+    path.write_bytes(HEADER + b"".join(lines) + b"last,a\n")
+    with pytest.raises(DataError, match="100 of 2001 rows of rows are bad"):
+        load(path, tmp_path)
+
+
+def test_values_of_several_lines_with_quotes_stay_whole(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    rows = [(f'line {i}\nand "so"', "ab"[i % 2]) for i in range(100)]
+    quoted = [(text.replace('"', '""'), label) for text, label in rows]
+    path.write_bytes(csv_bytes(quoted))
+    corpus = load(path, tmp_path)
+    assert corpus.quarantined is None
+    assert pairs(corpus) == sorted(rows)
+
+
+def test_what_follows_a_stray_quote_is_not_held_in_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(delimited, "ROW_CHARACTERS", 1000)
+    path = tmp_path / "rows.csv"
+    path.write_bytes(HEADER + b'"\n' + csv_bytes([(f"t{i}", "ab"[i % 2]) for i in range(500)]))
+    content = path.read_bytes().replace(b'"t', b"t").replace(b'",', b",")
+    path.write_bytes(content)
+    corpus = load(path, tmp_path)
+    assert quarantined(corpus) == [(2, STRAY)]
+    assert sum(len(part) for part in corpus.splits.values()) == 501  # and the header's own text
+
+
+def test_columns_of_one_name_that_nobody_asks_for(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_bytes(
+        b"text,label,x,x\n"
+        + b"".join(b"t%d,%s,1,2\n" % (i, b"ab"[i % 2 : i % 2 + 1]) for i in range(100))
+    )
+    corpus = load(path, tmp_path)
+    assert corpus.quarantined is None
+    assert sum(len(part) for part in corpus.splits.values()) == 100
+
+
+@pytest.mark.parametrize("label", [float("inf"), -float("inf"), 2.0**53, 1e300])
+def test_a_float_that_is_no_class_number(label: float, tmp_path: Path) -> None:
+    path = tmp_path / "rows.parquet"
+    texts = [f"t{i}" for i in range(101)]
+    pq.write_table(pa.table({"text": texts, "label": [*([0.0, 1.0] * 50), label]}), path)
+    assert quarantined(load(path, tmp_path)) == [
+        (101, "label 'label' is not a whole number or a name")
+    ]
 
 
 def test_bad_json_lines(tmp_path: Path) -> None:
