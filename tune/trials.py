@@ -128,21 +128,19 @@ class _Listener(Callback):
         planned = from_config(trial.config)
         if len(planned) > 1:
             return
-        words = " ".join(str(getattr(trial, "pickled_error_file", "") and _words(trial)).split())
-        self._on_record(
-            Record(planned=planned[0], status="failed", reason=(words or "the trial died")[:500])
-        )
+        words = " ".join(_words(trial).split())
+        self._on_record(Record(planned=planned[0], status="failed", reason=words[:500]))
 
 
 def _words(trial: Any) -> str:
     """Why a trial died, in a sentence."""
     try:
-        error = trial.get_error() or trial.get_pickled_error()
+        error = trial.get_pickled_error() or trial.get_error()
     except (OSError, ValueError):
-        return "the trial's process died"
+        error = None
     name = type(error).__name__
-    if "Died" in name or "Crash" in name or "OutOfMemory" in name:
-        return f"the trial's process died ({name}): out of memory, or killed"
+    if error is None or "Died" in name or "Crash" in name or "OutOfMemory" in name:
+        return "the trial's process died: out of memory, or killed"
     return str(error).strip().splitlines()[-1] if str(error).strip() else name
 
 
