@@ -22,9 +22,12 @@ def text_numbers(texts: Mapping[str, pa.ChunkedArray]) -> dict[str, npt.NDArray[
     return dict(zip(texts, np.split(numbers, cuts), strict=True))
 
 
-def strata_of(examples: Examples, tasks: Sequence[Task]) -> npt.NDArray[np.int64]:
+def strata_of(
+    examples: Examples, tasks: Sequence[Task], *, fraction: float
+) -> npt.NDArray[np.int64]:
     """One number per row: the combination of its single labels and, for each ``multi`` task, the
-    rarest of its labels; int64 (N,)."""
+    rarest of its labels; int64 (N,). Combinations of which ``fraction`` is less than one row are
+    put together by the first task's label alone: with many tasks nearly every row has its own."""
     columns: list[npt.NDArray[np.int64]] = []
     for task in tasks:
         labels = examples.labels[task.name]
@@ -34,7 +37,11 @@ def strata_of(examples: Examples, tasks: Sequence[Task]) -> npt.NDArray[np.int64
             counts = labels.sum(axis=0)
             rarity = np.where(labels, counts, np.iinfo(np.int64).max)
             columns.append(np.where(labels.any(axis=1), rarity.argmin(axis=1), -1) + 1)
-    return joint(columns, len(examples))
+    strata = joint(columns, len(examples))
+    if len(columns) < 2:
+        return strata
+    rare = np.bincount(strata)[strata] * fraction < 1
+    return np.where(rare, strata.max() + 1 + joint(columns[:1], len(examples)), strata)
 
 
 def hold_out_rows(
@@ -48,7 +55,9 @@ def hold_out_rows(
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """(rows that stay, rows held out), texts of one number on one side. Raises ``DataError`` when
     nothing could be held out."""
-    kept, held = hold_out(numbers, strata_of(examples, tasks), fraction=fraction, seed=seed)
+    kept, held = hold_out(
+        numbers, strata_of(examples, tasks, fraction=fraction), fraction=fraction, seed=seed
+    )
     if not len(held):
         raise DataError(
             f"{len(examples)} rows with {len(np.unique(numbers))} distinct texts are too few to "

@@ -108,8 +108,9 @@ def split_of(address: str) -> str | None:
 
 
 def expand(source: str | Path | Sequence[str | Path]) -> list[DataFile]:
-    """The files of a source, sorted by name. Hidden files (``.`` or ``_`` first) are passed over,
-    and in a folder or a glob also files of other kinds. Raises ``DataError``."""
+    """The files of a source, sorted by name, local ones by their whole path: a worker may have
+    another working directory. Hidden files (``.`` or ``_`` first) are passed over, and in a folder
+    or a glob also files of other kinds. Raises ``DataError``."""
     if not isinstance(source, (str, Path)):
         return [file for part in source for file in expand(part)]
     address = str(source)
@@ -134,7 +135,15 @@ def expand(source: str | Path | Sequence[str | Path]) -> list[DataFile]:
             f"{address} holds files of several kinds ({listed(kinds)}); "
             "choose one with a glob such as *.csv"
         )
-    return [DataFile(address=path, format=format_of(path) or "csv") for path in sorted(chosen)]
+    return [
+        DataFile(address=whole_address(path), format=format_of(path) or "csv")
+        for path in sorted(chosen)
+    ]
+
+
+def whole_address(address: str) -> str:
+    """The same place, whatever the working directory."""
+    return address if is_remote(address) else str(Path(address).expanduser().absolute())
 
 
 def _listing(address: str) -> list[str]:

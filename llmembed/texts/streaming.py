@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from llmembed.contract import Reader
 from llmembed.errors import ConfigError, DataError
 from llmembed.texts.columns import Field
-from llmembed.texts.files import DataFile, expand
+from llmembed.texts.files import DataFile, expand, whole_address
 from llmembed.texts.quarantine import QuarantineWriter
 
 if TYPE_CHECKING:
@@ -137,4 +137,4 @@ def _quarantine(folder: str | Path | None, file: DataFile, part: int) -> str | N
         return None
     digest = hashlib.sha256(file.address.encode()).hexdigest()[:8]
     name = f"{PurePosixPath(file.address).name}-{digest}-{part}.jsonl"
-    return f"{str(folder).rstrip('/')}/{name}"
+    return whole_address(f"{str(folder).rstrip('/')}/{name}")

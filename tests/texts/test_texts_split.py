@@ -7,8 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from llmembed.contract import Examples, Task
 from llmembed.errors import ConfigError
 from llmembed.texts import Columns, Corpus, CorpusSource, load_corpus
+from llmembed.texts.facts import hold_out_rows, strata_of
 from llmembed.texts.split import hold_out
 
 
@@ -39,6 +41,35 @@ def test_each_class_gives_its_share_and_a_lone_row_stays() -> None:
     assert 999 in kept
     other = hold_out(np.arange(1000), strata, fraction=0.1, seed=4)[1]
     assert other.tolist() != held.tolist()
+
+
+def test_several_tasks_give_their_share() -> None:
+    rng = np.random.default_rng(0)
+    labels = {f"task{n}": rng.integers(0, 20, 5000) for n in range(4)}
+    tasks = [Task(name=name, classes=tuple(map(str, range(20)))) for name in labels]
+    examples = Examples(texts=[f"t{i}" for i in range(5000)], labels=labels)
+    held = hold_out_rows(examples, np.arange(5000), tasks, fraction=0.1, seed=0, what="validation")[
+        1
+    ]
+    assert len(held) == 500
+    shares = np.bincount(labels["task0"][held]) / np.bincount(labels["task0"])
+    assert shares.min() > 0.09 and shares.max() < 0.11
+
+
+def test_combinations_that_are_common_keep_their_own_share() -> None:
+    labels = {"a": np.repeat([0, 0, 1, 1], 100), "b": np.tile(np.repeat([0, 1], 100), 2)}
+    labels["b"][:5] = np.arange(2, 7)
+    tasks = [Task(name=name, classes=tuple(map(str, range(7)))) for name in labels]
+    strata = strata_of(Examples(texts=[""] * 400, labels=labels), tasks, fraction=0.1)
+    assert len(set(strata)) == 5
+    assert len(set(strata[:5])) == 1 and strata[5] != strata[0]
+
+
+def test_a_group_too_large_for_its_share_is_passed_over() -> None:
+    groups = np.concatenate([np.repeat(np.arange(5), 50), np.arange(5, 105)])
+    for seed in range(10):
+        held = hold_out(groups, np.zeros(350, dtype=int), fraction=0.1, seed=seed)[1]
+        assert len(held) == 35 and groups[held].min() >= 5
 
 
 def load(path: Path, seed: int = 0, test_fraction: float = 0.0, **more: object) -> Corpus:

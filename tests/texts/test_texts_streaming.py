@@ -103,6 +103,26 @@ def test_two_files_of_one_name_do_not_share_a_quarantine(tmp_path: Path) -> None
     assert len(list((tmp_path / "q").iterdir())) == 2
 
 
+def test_readers_work_in_another_working_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("data").mkdir()
+    Path("data/rows.csv").write_text("body\none\n \ntwo\n")
+    found = [
+        readers(source, "body", quarantine_folder="aside")[0]
+        for source in ("data", "data/*.csv", "./data/rows.csv", "*/rows.csv")
+    ]
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    for reader in found:
+        table = pa.concat_tables(reader())
+        assert table["text"].to_pylist() == ["one", "two"]
+        assert set(table["file"].to_pylist()) == {str(tmp_path / "data" / "rows.csv")}
+    assert len(list((tmp_path / "aside").iterdir())) == 1
+    assert not list((tmp_path / "elsewhere").iterdir())
+
+
 def test_users_mistakes(tmp_path: Path) -> None:
     path = write(tmp_path, "csv")
     with pytest.raises(DataError, match="Did you mean 'body'"):
