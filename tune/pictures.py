@@ -49,11 +49,11 @@ def by_sigma(records: Mapping[str, Record], path: Path) -> Path:
             own = values.setdefault(c.fusion, {}).setdefault(c.sigma, [])
             own.append(record.figures["valid_accuracy"])
     figure, axes = _figure(6.5, 4.0)
-    for colour, (name, own) in zip(COLOURS, sorted(values.items()), strict=False):
-        sigmas = sorted(own)
-        means = np.array([np.mean(own[sigma]) for sigma in sigmas])
-        sds = np.array([np.std(own[s], ddof=1) if len(own[s]) > 1 else 0.0 for s in sigmas])
-        line = "-" if max(map(len, own.values())) > 1 or len(sigmas) < 8 else ""
+    for colour, (name, at) in zip(COLOURS, sorted(values.items()), strict=False):
+        sigmas = sorted(at)
+        means = np.array([np.mean(at[sigma]) for sigma in sigmas])
+        sds = np.array([np.std(at[s], ddof=1) if len(at[s]) > 1 else 0.0 for s in sigmas])
+        line = "-" if max(map(len, at.values())) > 1 or len(sigmas) < 8 else ""
         axes.errorbar(sigmas, means, yerr=sds, fmt=f"o{line}", color=colour, ms=4, label=name)
     axes.set_xlabel("σ of the power normalisation tanh(σx/2)")
     axes.set_ylabel("validation accuracy")

@@ -23,7 +23,7 @@ from tune.spaces import Range, Space
 from tune.telling import Found, files_option, say, to_json
 
 if TYPE_CHECKING:
-    from llmembed.cluster import Session
+    from llmembed.cluster.session import Session
     from llmembed.texts import Corpus
     from llmembed.tracking import Run, Tracking
 
@@ -230,7 +230,6 @@ class _Search:
         from tune.tpe import Tpe
 
         settings = self.sweep.search
-        directions = ["maximize", *(["minimize"] if self.objective else [])]
         past = len({r.planned.configuration for r in self.ledger.records.values()})
         searcher = Tpe(
             self.space,
@@ -238,7 +237,7 @@ class _Search:
             self._values,
             count=settings.trials,
             seeds=settings.seeds,
-            directions=directions,
+            directions=("maximize", "minimize") if self.objective else ("maximize",),
             seed=settings.seed + past,  # a resumed search does not repeat its first draws
         )
         left = max(0, settings.trials - past)
@@ -257,7 +256,8 @@ class _Search:
     def _gpus(self) -> float:
         import ray
 
-        return float(ray.cluster_resources().get("GPU", 0.0))
+        offered: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+        return offered.get("GPU", 0.0)
 
     def _run(self, jobs: Any, *, total: int, count: int) -> None:
         from tune.trials import Work, run_trials

@@ -12,9 +12,9 @@ import hashlib
 import itertools
 import json
 import math
-import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
+from random import Random
 from typing import Any
 
 from llmembed.errors import ConfigError
@@ -93,7 +93,10 @@ class Configuration:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Configuration:
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in data.items()})
+        own: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in data.items()
+        }
+        return cls(**own)
 
     @property
     def id(self) -> str:
@@ -141,7 +144,7 @@ class Space:
 
     def random(self, count: int, seed: int) -> list[Configuration]:
         """``count`` distinct configurations, fewer when the space has no more."""
-        draw = random.Random(seed)
+        draw = Random(seed)
         found: dict[Configuration, None] = {}
         for _ in range(200 * count):
             made = self.canonical(
@@ -154,7 +157,7 @@ class Space:
         return list(found)
 
     @staticmethod
-    def _drawn(values: Dimension, draw: random.Random) -> Any:
+    def _drawn(values: Dimension, draw: Random) -> Any:
         return values.at(draw.random()) if isinstance(values, Range) else draw.choice(values)
 
     def canonical(self, point: Mapping[str, Any]) -> Configuration | None:

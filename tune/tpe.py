@@ -8,9 +8,9 @@ known and not run again, and a sweep that was killed goes on by being told its p
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from ray.tune.search import Searcher
 
@@ -34,7 +34,7 @@ class Tpe(Searcher):
         *,
         count: int,
         seeds: int,
-        directions: list[str],
+        directions: Sequence[Literal["minimize", "maximize"]],
         seed: int,
     ) -> None:
         import optuna

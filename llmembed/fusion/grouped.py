@@ -76,9 +76,9 @@ class StackedCoOccurrence:
         products = stacked @ stacked.transpose(2, 3) / fusion.width
         pieces = [torch.tanh(products * self.half_sigma).flatten(2)]
         if fusion.spec.depths is not None:
-            flat = views["L"].flatten(0, 1)
-            reduced = reduce_depths(flat, fusion.spec.depths)
-            pieces.append(reduced.unflatten(0, views["L"].shape[:2]))
+            groups, batch = views["L"].shape[:2]
+            reduced = reduce_depths(views["L"].flatten(0, 1), fusion.spec.depths)
+            pieces.append(reduced.view(groups, batch, -1))
         extras = [*fusion.extras, *([LEXICAL] if LEXICAL in fusion.shapes else [])]
         pieces += [views[view].flatten(2) for view in extras]
         return torch.cat(pieces, dim=2)

@@ -283,8 +283,11 @@ class _Group:
         rows = torch.tensor([where[i] for i in numbers], dtype=torch.int64, device=self.device)
         self.active = self.active[rows]
         self.moments = [(m[rows], v[rows]) for m, v in self.moments]
-        for part in (*self.stacks, *self.draws, *([self.fusion] if self.fusion else [])):
-            part.keep(rows)
+        for stack, draws in zip(self.stacks, self.draws, strict=True):
+            stack.keep(rows)
+            draws.keep(rows)
+        if self.fusion is not None:
+            self.fusion.keep(rows)
         self.targets = [targets.keep(rows) for targets in self.targets]
 
     def finished(self, number: int) -> TrainedHead | LlmembedError:

@@ -184,7 +184,8 @@ class SharedRows:
     def features(self, active: Tensor, rows: Tensor) -> Tensor:
         """(G, B, F) of the fits ``active`` (G,) at their ``rows`` (G, B)."""
         at = self.of[active].unsqueeze(1) * self.count + rows
-        return self._features.index_select(0, at.flatten()).unflatten(0, rows.shape)
+        drawn = self._features.index_select(0, at.flatten())
+        return drawn.view(*rows.shape, drawn.shape[1])
 
     def fused(self, fusion: StackedFusion, active: Tensor, rows: Tensor) -> Tensor:
         """The same through a fusion with parameters, in float32, with gradients."""
