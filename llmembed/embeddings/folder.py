@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
 ABANDONED_SECONDS = 3600.0
 """A file still written aside after this long belongs to a process that was killed."""
 
-_ASIDE = ".writing-"
+ASIDE = ".writing-"
+"""How the names of what is not complete begin."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +100,7 @@ class Folder:
                 stream.write(content)
             return
         self.local.mkdir(parents=True, exist_ok=True)
-        aside = self.local / f"{_ASIDE}{name}-{uuid4().hex[:12]}"
+        aside = self.local / f"{ASIDE}{name}-{uuid4().hex[:12]}"
         try:
             with aside.open("wb") as file:
                 file.write(content)
@@ -118,22 +120,33 @@ class Folder:
             except FileNotFoundError:
                 return
             return
+        import pyarrow.fs as pafs
+
         system, path = self._remote
         try:
             system.move(f"{path}/{name}", f"{path}/{subfolder}/{name}")
-        except FileNotFoundError:
-            return
+        except OSError as error:
+            # On s3 a copy and a delete: who comes second meets an error of some kind.
+            if system.get_file_info(f"{path}/{name}").type == pafs.FileType.NotFound:
+                return
+            raise StoreError(f"can't move {self.address}/{name}: {error}") from error
 
     def sweep(self) -> None:
-        """Remove what processes killed long ago were writing aside."""
+        """Remove what processes killed long ago were writing aside, files and folders."""
         if self.local is None or not self.local.is_dir():
             return
-        for aside in self.local.glob(f"{_ASIDE}*"):
+        for aside in self.local.glob(f"{ASIDE}*"):
             try:
-                if time.time() - aside.stat().st_mtime > ABANDONED_SECONDS:
-                    aside.unlink()
+                if time.time() - _last_written(aside) > ABANDONED_SECONDS:
+                    shutil.rmtree(aside) if aside.is_dir() else aside.unlink()
             except FileNotFoundError:
                 continue
+
+
+def _last_written(aside: Path) -> float:
+    """Seconds since 1970. A folder's own time tells only of files made in it."""
+    inside = [path.stat().st_mtime for path in aside.iterdir()] if aside.is_dir() else []
+    return max([aside.stat().st_mtime, *inside])
 
 
 def _sync(folder: Path) -> None:

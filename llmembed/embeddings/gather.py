@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from llmembed.contract import Usage
+from llmembed.embeddings.folder import ASIDE, Folder
 from llmembed.embeddings.keys import Keys, Rows, to_bytes
 from llmembed.embeddings.parts import Part
 from llmembed.embeddings.store import Ledger, Store, ahead
@@ -68,7 +69,10 @@ def empty(store: Store) -> Gathered:
 
 def load(store: Store, digest: str) -> Gathered | None:
     """What was gathered before under ``digest``, if it is complete."""
-    folder = store.gathered_folder() / digest
+    return _map(store.gathered_folder() / digest)
+
+
+def _map(folder: Path) -> Gathered | None:
     try:
         facts = json.loads((folder / "gathered.json").read_text(encoding="utf-8"))
         if facts["format"] != _FORMAT:
@@ -89,31 +93,36 @@ def gather(store: Store, ledger: Ledger, place: Rows, digest: str, *, keep: bool
     """Write the rows of N texts in their order, part by part, and map them.
 
     ``place`` (N,) says which of the ledger's keys each text has; none may be missing. The folder
-    appears whole, under ``digest``; without ``keep`` it is removed once mapped, and the space is
-    freed with the array. Raises ``DamagedPartsError``.
+    appears whole, under ``digest``; without ``keep`` it never does: it is mapped and removed, and
+    the space is freed with the array. Raises ``DamagedPartsError``.
     """
     root = store.gathered_folder()
     root.mkdir(parents=True, exist_ok=True)
+    Folder(str(root)).sweep()
     with _aside(root) as aside:
         _write(store, ledger, place, aside)
-        target = root / digest
-        try:
-            aside.rename(target)
-        except OSError:
-            # Another run gathered the same; an incomplete or foreign folder makes way.
-            if load(store, digest) is None:
-                shutil.rmtree(target, ignore_errors=True)
-                aside.rename(target)
-    gathered = load(store, digest)
-    assert gathered is not None, f"{target} was just written"
-    if not keep:
-        shutil.rmtree(target, ignore_errors=True)
+        if keep:
+            _put(aside, root / digest)
+        gathered = (_map(root / digest) if keep else None) or _map(aside)
+    assert gathered is not None, f"{aside} was just written"
     return gathered
+
+
+def _put(aside: Path, target: Path) -> None:
+    """Rename ``aside``, unless another run gathered the same."""
+    with suppress(OSError):
+        aside.rename(target)
+        return
+    if _map(target) is None:
+        # An incomplete folder, or a foreign one, makes way.
+        shutil.rmtree(target, ignore_errors=True)
+        with suppress(OSError):
+            aside.rename(target)
 
 
 @contextmanager
 def _aside(root: Path) -> Iterator[Path]:
-    aside = Path(mkdtemp(prefix=".writing-", dir=root))
+    aside = Path(mkdtemp(prefix=ASIDE, dir=root))
     try:
         yield aside
     finally:

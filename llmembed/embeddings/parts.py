@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 
 from llmembed.contract import Usage
 from llmembed.embeddings.keys import KEY_BYTES, Keys, from_bytes, to_bytes
-from llmembed.errors import ModelError
+from llmembed.errors import ModelError, StoreError
 
 _NAME = re.compile(r"part-(\d{8})-([0-9a-f]{32})\.parquet")
 _METADATA = b"llmembed"
@@ -121,20 +121,41 @@ def decode(name: str, content: bytes) -> Part:
 
 
 def head(name: str, file: IO[bytes]) -> Head:
-    """The keys of the part in ``file``. Raises ``DamagedPartError`` where it can't be read."""
+    """The keys of the part in ``file``.
+
+    What looks like damage may be a disk or network that failed for a moment: a part is damaged only
+    when the checksum over its whole file says so. Raises ``DamagedPartError``, ``StoreError`` where
+    the file can't be read.
+    """
     try:
         with pq.ParquetFile(file, page_checksum_verification=True) as parquet:
             table = parquet.read(columns=["key"])
             schema = parquet.schema_arrow
+    except FileNotFoundError:
+        raise
     except (pa.ArrowException, OSError, ValueError) as error:
-        if isinstance(error, FileNotFoundError):
-            raise
-        raise DamagedPartError(f"{name}: {error}") from error
+        return _head_of_whole(name, file, error)
     found = _NAME.fullmatch(name)
     if found is None or int(found[1]) != table.num_rows:
         raise DamagedPartError(f"{name}: holds {table.num_rows} rows")
     wide = schema.field("vector").type.value_type == pa.float32()
     return Head(keys=_keys(table.column("key")), wide=wide)
+
+
+def _head_of_whole(name: str, file: IO[bytes], before: Exception) -> Head:
+    """As ``head``, after it failed with ``before``: by reading all of ``file`` again."""
+    try:
+        file.seek(0)
+        content = file.read()
+    except FileNotFoundError:
+        raise
+    except (OSError, ValueError) as error:
+        raise StoreError(f"{name} can't be read: {error}") from before
+    try:
+        part = decode(name, content)
+    except (pa.ArrowException, ValueError, KeyError) as error:
+        raise StoreError(f"{name} is whole but can't be understood: {error}") from before
+    return Head(keys=part.keys, wide=part.vectors.dtype == np.float32)
 
 
 def _keys(column: pa.ChunkedArray) -> Keys:

@@ -18,6 +18,7 @@ import re
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -90,13 +91,23 @@ class Store:
         return name
 
     def head(self, name: str) -> Head:
-        """Raises ``DamagedPartError``, ``FileNotFoundError``."""
-        with self.folder.open(name) as file:
+        """Raises ``DamagedPartError``, ``FileNotFoundError``, ``StoreError``."""
+        with self._reading(name), self.folder.open(name) as file:
             return head(name, file)
 
     def read(self, name: str) -> Part:
-        """Raises ``DamagedPartError``, ``FileNotFoundError``."""
-        return decode(name, self.folder.read(name))
+        """Raises ``DamagedPartError``, ``FileNotFoundError``, ``StoreError``."""
+        with self._reading(name):
+            return decode(name, self.folder.read(name))
+
+    @contextmanager
+    def _reading(self, name: str) -> Iterator[None]:
+        try:
+            yield
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            raise StoreError(f"{self.folder.address}/{name} can't be read: {error}") from error
 
     def set_aside(self, name: str) -> None:
         """Move a damaged part out of the way, so that its rows count as missing."""
@@ -127,6 +138,8 @@ class Ledger:
     row: npt.NDArray[np.int32] = field(init=False)
 
     def __post_init__(self) -> None:
+        # Each half of the keys in one piece: it is searched for every part.
+        self.keys = np.asfortranarray(self.keys)
         self.part = np.full(len(self.keys), -1, dtype=np.int32)
         self.row = np.zeros(len(self.keys), dtype=np.int32)
 

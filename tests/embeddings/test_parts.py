@@ -12,7 +12,7 @@ import pytest
 from llmembed.contract import Usage
 from llmembed.embeddings.keys import keys_of
 from llmembed.embeddings.parts import DamagedPartError, Part, decode, encode, head
-from llmembed.errors import ModelError
+from llmembed.errors import ModelError, StoreError
 
 
 def part(vectors: np.ndarray) -> Part:
@@ -72,6 +72,28 @@ def test_any_flipped_byte_is_noticed() -> None:
             decode(name, bytes(damaged))
     with pytest.raises(DamagedPartError):
         decode(name, content[:-1])
+
+
+class Failing(io.BytesIO):
+    """A disk that fails the first ``times`` reads."""
+
+    def __init__(self, content: bytes, times: int) -> None:
+        super().__init__(content)
+        self.times = times
+
+    def read(self, size: int | None = -1) -> bytes:
+        if self.times:
+            self.times -= 1
+            raise OSError("the network was away")
+        return super().read(size)
+
+
+def test_a_disk_that_fails_for_a_moment_makes_no_part_damaged() -> None:
+    name, content = encode(part(np.ones((40, 8), dtype=np.float32)))
+    got = head(name, Failing(content, 1))
+    assert (got.keys == part(np.ones((40, 8))).keys).all() and not got.wide
+    with pytest.raises(StoreError, match="can't be read: the network was away"):
+        head(name, Failing(content, 100))
 
 
 def test_a_truncated_part_has_no_readable_keys() -> None:

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from llmembed.contract import Usage
+from llmembed.embeddings.folder import Folder
 from llmembed.embeddings.keys import distinct, keys_of
 from llmembed.embeddings.parts import Part
 from llmembed.embeddings.store import Ledger, Store
@@ -74,10 +75,34 @@ def test_files_still_being_written_are_no_parts_and_old_ones_are_swept(
     young, old = folder / f".writing-{name}-1", folder / f".writing-{name}-2"
     for aside in (young, old):
         aside.write_bytes(b"PAR1 half a part")
-    os.utime(old, (time.time() - 7200, time.time() - 7200))
+    long_ago = (time.time() - 7200, time.time() - 7200)
+    os.utime(old, long_ago)
     assert store.parts() == [name]
     store.open()
     assert young.exists() and not old.exists()
+
+    # An array that a killed process was gathering; another is gathering still.
+    killed, busy = (store.gathered_folder() / f".writing-{n}" for n in "ab")
+    for aside in (killed, busy):
+        aside.mkdir(parents=True)
+        (aside / "vectors.npy").write_bytes(b"half an array")
+        os.utime(aside, long_ago)
+    os.utime(killed / "vectors.npy", long_ago)
+    Folder(str(store.gathered_folder())).sweep()
+    assert busy.exists() and not killed.exists()
+
+
+def test_a_file_that_cannot_be_read_is_no_damaged_part(tmp_path: Path, tiny_spec: Any) -> None:
+    store = Store(tmp_path, tiny_spec)
+    store.open()
+    name = store.add(some_part(tiny_spec, ["a"]))
+    path = Path(store.folder.address) / name
+    path.unlink()
+    path.mkdir()
+    for read in (store.head, store.read):
+        with pytest.raises(StoreError, match="can't be read"):
+            read(name)
+    assert path.exists() and not (path.parent / "damaged").exists()
 
 
 def test_the_ledger_finds_keys_counts_doubled_ones_once_and_sets_damage_aside(
