@@ -14,13 +14,18 @@ SMALLEST_ROWS = 64
 REMAINING_SHARE = 8
 """A block takes at most this fraction (1/8) of the work left, so that workers end together."""
 
+BLOCK_CHARACTERS = 4 * 2**20
+"""A block takes at most this much work, about a million tokens, unless it is one text alone: texts
+that are read whole, window by window, may be of any length."""
+
 _CHARACTERS_PER_TOKEN = 8
 _FIXED_COST = 16  # of a text, in characters: special tokens, its share of a batch
 
 
 def cut(weights: npt.NDArray[np.int64], *, rows: int) -> Iterator[slice]:
     """Slices of ``weights`` (N,), falling in work: guided self-scheduling (Polychronopoulos and
-    Kuck, 1987), with at most ``rows`` and, until the end, at least ``SMALLEST_ROWS`` rows each."""
+    Kuck, 1987), with at most ``rows`` rows and ``BLOCK_CHARACTERS`` each and otherwise, until the
+    end, at least ``SMALLEST_ROWS`` rows."""
     done = np.cumsum(weights)
     start = 0
     while start < len(weights):
@@ -28,6 +33,8 @@ def cut(weights: npt.NDArray[np.int64], *, rows: int) -> Iterator[slice]:
         share = (int(done[-1]) - before) / REMAINING_SHARE
         stop = int(np.searchsorted(done, before + share, side="right"))
         stop = min(max(stop, start + min(SMALLEST_ROWS, rows)), start + rows, len(weights))
+        most = int(np.searchsorted(done, before + BLOCK_CHARACTERS, side="right"))
+        stop = max(min(stop, most), start + 1)
         yield slice(start, stop)
         start = stop
 

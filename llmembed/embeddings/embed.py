@@ -37,6 +37,7 @@ PART_ROWS = 1024
 WAVE_ROWS = 1_000_000
 """Rows handed to the runtime at once: what waits there as text stays bounded."""
 SHARD_ROWS = 10_000_000
+"""Rows sorted at once. Finding keys among the sorted ones needs no more memory than they do."""
 _TRIES = 3
 
 
@@ -130,7 +131,7 @@ def embed(
     )
     full = int(found.full_tokens.sum())
     cut = found.tokens < found.full_tokens
-    computed = min(len(filling.computed), len(unique))
+    computed = int(filling.computed.sum())
     return Embedded(
         vectors=found.vectors,
         tokens=found.tokens,
@@ -161,11 +162,14 @@ class _Filling:
     ledger: Ledger
     part_rows: int
     wave_rows: int
-    computed: set[int] = field(default_factory=set)
+    computed: npt.NDArray[np.bool_] = field(init=False)
     tokens: int = 0
     seconds: float = 0.0
     working_seconds: float = 0.0
     damaged: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.computed = np.zeros(len(self.ledger.keys), dtype=np.bool_)
 
     def run(self, place: Rows, digest: str, keep: bool) -> Gathered:
         # A part found damaged while gathering leaves rows missing: embed those and gather again.
@@ -204,7 +208,7 @@ class _Filling:
                 last = max(last, receipt.column("ended")[0].as_py())
             self.seconds += time.perf_counter() - began
             self.working_seconds += max(0.0, last - first)
-            self.computed.update(wave.tolist())
+            self.computed[wave] = True
         self._look()
         lost = len(self.ledger.missing)
         if lost:

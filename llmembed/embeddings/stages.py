@@ -5,15 +5,16 @@ Vectors never travel through the cluster: the worker that computed them writes t
 
 from __future__ import annotations
 
+import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 
-from llmembed.contract import Stage
+from llmembed.contract import Stage, Usage
 from llmembed.embeddings.keys import from_bytes
 from llmembed.embeddings.parts import Part
 from llmembed.embeddings.store import Store
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from llmembed.backbones import BackboneSpec
 
 Work = Callable[[pa.Table], pa.Table]
+TOKENISING = "tokenising"
 
 
 def stages(files: str, spec: BackboneSpec, *, rows: int) -> list[Stage]:
@@ -34,18 +36,23 @@ def stages(files: str, spec: BackboneSpec, *, rows: int) -> list[Stage]:
 
 @dataclass(frozen=True)
 class Tokenise:
-    """``key``, ``text`` -> ``key`` and the columns of ``TokenisedBatch``."""
+    """``key``, ``text`` -> ``key``, the columns of ``TokenisedBatch``, and ``tokenising``: what
+    it took, as JSON in the first row."""
 
     spec: BackboneSpec
 
     def __call__(self) -> Work:
         from llmembed.backbones import Tokeniser
+        from llmembed.metering import Meter
 
         tokeniser = Tokeniser(self.spec)
 
         def work(table: pa.Table) -> pa.Table:
-            batch = tokeniser(table.column("text").to_pylist())
-            return pa.table({"key": table.column("key"), **batch.to_arrow()})
+            with Meter() as meter:
+                batch = tokeniser(table.column("text").to_pylist())
+                columns = {"key": table.column("key"), **batch.to_arrow()}
+            took = [json.dumps(meter.usage.to_json()), *[None] * (len(batch) - 1)]
+            return pa.table({**columns, TOKENISING: pa.array(took[: len(batch)], pa.string())})
 
         return work
 
@@ -71,6 +78,7 @@ class Extract:
             before = (backbone.work.tokens, backbone.work.positions)
             with Meter(tokens=int(batch.kept.sum())) as meter:
                 vectors = backbone.embed(batch)
+            usage = sum(_tokenising(table), start=meter.usage)
             tokens = backbone.work.tokens - before[0]
             positions = backbone.work.positions - before[1]
             store.add(
@@ -79,7 +87,7 @@ class Extract:
                     tokens=batch.kept.astype(np.int32),
                     full_tokens=batch.full.astype(np.int32),
                     vectors=vectors.reshape(len(vectors), -1),
-                    usage=meter.usage,
+                    usage=usage,
                     padding=positions - tokens,
                 )
             )
@@ -93,3 +101,8 @@ class Extract:
             )
 
         return work
+
+
+def _tokenising(table: pa.Table) -> Iterator[Usage]:
+    for took in table.column(TOKENISING).drop_null().to_pylist():
+        yield Usage.from_json(json.loads(took))

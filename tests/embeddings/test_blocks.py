@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from llmembed.embeddings.blocks import SMALLEST_ROWS, cut, table_of, weights_of
+from llmembed.embeddings.blocks import BLOCK_CHARACTERS, SMALLEST_ROWS, cut, table_of, weights_of
 from llmembed.embeddings.keys import keys_of
 
 
@@ -22,6 +22,14 @@ def test_blocks_cover_all_rows_once_and_end_small(count: int, rows: int) -> None
         # The last block decides how long the others wait for the last worker.
         assert work[-1] <= sum(work) / 20
         assert all(size >= min(SMALLEST_ROWS, rows) for size in sizes[:-1])
+
+
+def test_texts_of_any_length_make_blocks_of_bounded_work() -> None:
+    weights = np.array([9, 3, 2, 1, *[0.01] * 500]) * BLOCK_CHARACTERS / 2
+    pieces = list(cut(weights.astype(np.int64), rows=1024))
+    assert [i for p in pieces for i in range(p.start, p.stop)] == list(range(len(weights)))
+    assert pieces[0] == slice(0, 1) and pieces[1] == slice(1, 2)
+    assert all(weights[p].sum() <= BLOCK_CHARACTERS for p in pieces[2:])
 
 
 def test_a_cut_text_weighs_no_more_than_what_is_read_of_it() -> None:

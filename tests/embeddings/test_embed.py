@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import json
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 from tiny_bert import make_texts
 
 from llmembed.cluster import LocalRuntime
+from llmembed.contract import Usage
 from llmembed.embeddings import Store, embed
+from llmembed.embeddings.gather import digest_of
+from llmembed.embeddings.keys import keys_of
+from llmembed.embeddings.stages import TOKENISING, stages
 from llmembed.errors import DataError, StoreError
 
 TEXTS = make_texts(120)
@@ -144,6 +153,50 @@ def test_an_array_that_is_not_kept_leaves_nothing_behind_and_can_be_read(
     assert list(Store(tmp_path, tiny_spec).gathered_folder().iterdir()) == []
     assert got.path is None
     assert_rows(got.vectors, TEXTS[:20], direct)
+
+
+@pytest.mark.parametrize("keep", [False, True])
+def test_the_same_texts_can_be_gathered_at_once(
+    keep: bool, tmp_path: Path, tiny_spec: Any, direct: dict[str, np.ndarray]
+) -> None:
+    runtime = LocalRuntime(tmp_path)
+    embed(tiny_spec, TEXTS, runtime)
+    folder = Store(tmp_path, tiny_spec).gathered_folder()
+    start = threading.Barrier(4)
+
+    def work(texts: list[str]) -> np.ndarray:
+        start.wait()
+        return embed(tiny_spec, texts, runtime, keep=keep).vectors
+
+    with ThreadPoolExecutor(4) as pool:
+        for turn in range(8):
+            texts = TEXTS[turn : turn + 40]
+            if turn % 2:  # an incomplete array is in the way
+                stale = folder / digest_of(keys_of(texts))
+                stale.mkdir()
+                (stale / "vectors.npy").write_bytes(b"half an array")
+            for vectors in pool.map(work, [texts] * 4):
+                assert_rows(vectors, texts, direct)
+    left = [path.name for path in folder.iterdir() if path.name.startswith(".")]
+    assert left == []
+
+
+def test_tokenising_counts_as_what_a_part_took(tmp_path: Path, tiny_spec: Any) -> None:
+    tokenise, extract = (stage.make() for stage in stages(str(tmp_path), tiny_spec, rows=8))
+    texts = TEXTS[:5]
+    key = pa.array([bytes(row) for row in keys_of(texts).view(np.uint8)], pa.binary(16))
+    table = tokenise(pa.table({"key": key, "text": texts}))
+    first, *others = table.column(TOKENISING).to_pylist()
+    took = Usage.from_json(json.loads(first))
+    assert others == [None] * 4 and took.seconds > 0 and took.energy_joules > 0
+    # As if it had been slow.
+    slow = json.dumps((took + Usage(seconds=1000.0)).to_json())
+    place = table.column_names.index(TOKENISING)
+    extract(table.set_column(place, TOKENISING, pa.array([slow, *others], pa.string())))
+    store = Store(tmp_path, tiny_spec)
+    usage = store.read(store.parts()[0]).usage
+    assert 1000 < usage.seconds < 1100
+    assert usage.tokens == pc.sum(table.column("kept")).as_py()
 
 
 def test_an_incomplete_array_is_gathered_anew(
