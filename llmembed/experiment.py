@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator
 
 from llmembed.errors import ConfigError
 from llmembed.heads import HeadConfig
@@ -30,6 +30,10 @@ class Data(_Settings):
 
     source: str | list[str] = Field("default", description="a benchmark, files, s3:// or hub id")
     test: str | list[str] | None = None
+    valid: str | list[str] | None = None
+    hub_config: str | None = Field(None, description="configuration of a data set of the hub")
+    hub_revision: str | None = None
+    options: dict[str, Any] = Field({}, description="of a benchmark, such as balanced for agnews")
     text_column: str = "text"
     labels: dict[str, str] | None = Field(None, description="task: column")
     kinds: dict[str, Literal["single", "multi", "tokens"]] = {}
@@ -56,16 +60,20 @@ class BackboneSettings(_Settings):
     trust_remote_code: bool = False
 
 
+Penalties = Annotated[list[Annotated[float, Field(gt=0)]], Field(min_length=1)]
+"""Values of C, the inverse of the penalty; validation chooses."""
+
+
 class LexicalSettings(_Settings):
     kind: Literal["lexical"]
     word_ngrams: int = Field(1, ge=1, le=3)
-    inverse_penalties: list[float] = [1.0, 10.0, 100.0, 1000.0]
+    inverse_penalties: Penalties = [1.0, 10.0, 100.0, 1000.0]
 
 
 class ProbeSettings(_Settings):
     kind: Literal["probe"]
     view: str = Field("encoder mean:1", description="backbone and reads")
-    inverse_penalties: list[float] = [0.003, 0.03, 0.3]
+    inverse_penalties: Penalties = [0.003, 0.03, 0.3]
 
 
 class FusedSettings(_Settings):
@@ -104,7 +112,9 @@ class RuntimeSettings(_Settings):
     files: str = "llmembed-files"
     address: str | None = Field(None, description="a running Ray cluster; none: start one here")
     local: bool = False
-    actors: int | Literal["auto"] = "auto"
+    actors: int | tuple[int, int] | Literal["auto"] = Field(
+        "auto", description="N, or [least, most]"
+    )
     threads_per_actor: int | Literal["auto"] = "auto"
     gpus_per_actor: float | Literal["auto"] = "auto"
 
@@ -117,7 +127,9 @@ class TrackingSettings(_Settings):
     register_as: str | None = Field(
         None, description="registered model; default: the data set's name"
     )
-    enabled: bool = True
+    promote: bool = Field(
+        False, description="make the winner champion whatever the champion's score"
+    )
 
 
 class PriceSettings(_Settings):
@@ -143,10 +155,12 @@ def head_config(values: Mapping[str, Any]) -> HeadConfig:
             raise ConfigError(f"unknown key {key!r}{_suggest(key, {'recipe': None, **known})}")
     if recipe not in ("ours", "paper"):
         raise ConfigError(f"unknown recipe {recipe!r}; known are ours, paper")
+    base = HeadConfig.paper() if recipe == "paper" else HeadConfig()
     try:
-        return HeadConfig.paper(**changes) if recipe == "paper" else HeadConfig(**changes)
-    except TypeError as error:
-        raise ConfigError(f"a value of the wrong kind: {error}") from None
+        # pydantic reads 1e-3, which YAML takes for a word, and refuses 2.5 epochs.
+        return TypeAdapter(HeadConfig).validate_python({**base.to_json(), **changes})
+    except ValidationError as error:
+        raise ConfigError(_sentence(error)) from None
 
 
 class Experiment(_Settings):
@@ -219,9 +233,23 @@ def load_experiment(
                 raise ConfigError(f"no method {name!r} in {recipe}{_suggest(name, methods)}")
         content["methods"] = {name: methods[name] for name in only}
     try:
-        return Experiment.model_validate(content)
+        experiment = Experiment.model_validate(content)
     except ValidationError as error:
         raise ConfigError(f"{recipe}: {_sentence(error)}") from None
+    if "backbones.encoder.model" in (changes or {}) and not _reads_encoder(experiment):
+        raise ConfigError(
+            f"--backbone: no view of {recipe} reads `encoder`; "
+            f"set backbones.NAME.model for {' or '.join(experiment.backbones)}"
+        )
+    return experiment
+
+
+def _reads_encoder(experiment: Experiment) -> bool:
+    words = [*experiment.views.values()]
+    for method in experiment.methods.values():
+        words += [method.view] if isinstance(method, ProbeSettings) else []
+        words += (method.views or {}).values() if isinstance(method, FusedSettings) else []
+    return any(word.split()[:1] == ["encoder"] for word in words)
 
 
 def _find(recipe: str) -> Path:

@@ -9,6 +9,10 @@ from typing import Any
 
 import pytest
 
+# Before torch is loaded: its idle threads must not spin on cores that Ray's workers need.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("GOMP_SPINCOUNT", "0")
+
 
 @pytest.fixture(scope="session")
 def tiny_bert(tmp_path_factory: pytest.TempPathFactory) -> Path:

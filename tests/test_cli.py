@@ -75,17 +75,20 @@ def test_mistakes_get_one_sentence(capsys, table: Path, tmp_path: Path, monkeypa
 
 
 def test_settings_may_follow_the_sources(table: Path):
-    from llmembed.cli import _experiment, parser
+    from llmembed.cli import _experiment, parse
+    from llmembed.cli.arguments import parser
 
     words = ["compare", "--data", "r8", "seeds=5", "--methods", "avg", "methods.avg.sigma=0.3"]
-    experiment = _experiment(parser().parse_args(words))
+    experiment = _experiment(parse(parser(), words))
     assert experiment.data.source == ["r8"]
     assert experiment.seeds == 5
     assert experiment.methods["avg"].sigma == 0.3
     hive = table.parent / "year=2024"
     table.rename(hive)
-    kept = _experiment(parser().parse_args(["compare", "--data", str(hive), "r8"]))
+    kept = _experiment(parse(parser(), ["compare", "--data", str(hive), "r8"]))
     assert kept.data.source == [str(hive), "r8"]
+    mixed = _experiment(parse(parser(), ["compare", "seeds=2", "--local", "data.limit=20"]))
+    assert (mixed.seeds, mixed.data.limit, mixed.runtime.local) == (2, 20, True)
 
 
 def test_predict_mistakes(capsys, table: Path, tmp_path: Path, monkeypatch):

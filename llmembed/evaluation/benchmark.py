@@ -21,7 +21,7 @@ from llmembed.contract import (
     Task,
     Usage,
 )
-from llmembed.errors import CollapseError, ModelError, UnsupportedError, WorkerError
+from llmembed.errors import LlmembedError, UnsupportedError
 from llmembed.evaluation.bootstrap import bootstrap_interval
 from llmembed.evaluation.calibration import apply_temperature, fit_temperature
 from llmembed.evaluation.confidence import confidence_and_correct, reliability
@@ -89,7 +89,7 @@ def evaluate(
                 _scored(blank, classifier, corpus, runtime, wanted_precision),
                 wall_seconds=wall_seconds,
             )
-        except (CollapseError, UnsupportedError, ModelError, WorkerError) as error:
+        except LlmembedError as error:
             usage = meter.usage
             results.append(
                 replace(
@@ -202,7 +202,7 @@ def _scored(
         fit_usage=classifier.fit_usage,
         predict_usage=usage,
         parameters_trained=classifier.parameters_trained,
-        chosen=plain(getattr(classifier, "settings", {})),
+        chosen=plain(getattr(classifier, "chosen", {})),
     )
 
 

@@ -41,7 +41,7 @@ def check_kinds(method: str, tasks: Sequence[Task]) -> None:
         if task.kind == "tokens":
             raise UnsupportedError(
                 f"method {method!r} gives one answer per text, so it can't do task {task.name!r} "
-                "of kind 'tokens' (one answer per word)"
+                "of kind 'tokens' (one answer per word); leave it out with data.tasks=[…]"
             )
 
 
@@ -67,12 +67,19 @@ def fit_linear(
     best: tuple[float, float, Linear] | None = None
     for penalty in sorted(inverse_penalties):
         linear = _fit(task, features, train.labels[task.name], penalty)
-        hits = decide(linear.scores(valid_features, task.kind), task.kind).labels == truth
-        score = float(hits.mean()) if len(truth) else 0.0
+        score = _quality(decide(linear.scores(valid_features, task.kind), task.kind).labels, truth)
         if best is None or score > best[0]:
             best = (score, penalty, linear)
     assert best is not None, "no C to choose from"
     return best[2], best[1]
+
+
+def _quality(labels: np.ndarray, truth: np.ndarray) -> float:
+    """Accuracy (N,), or for several labels a text (N, C) F1 over all cells."""
+    if truth.ndim == 2:
+        both = int((labels & truth).sum())
+        return 2 * both / max(1, int(labels.sum()) + int(truth.sum()))
+    return float((labels == truth).mean()) if len(truth) else 0.0
 
 
 def _fit(task: Task, features: Any, labels: np.ndarray, penalty: float) -> Linear:

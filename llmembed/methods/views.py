@@ -50,9 +50,10 @@ class ViewReader:
         """Views of ``texts`` for one ``predict``; ``last_usage`` then holds what it all took.
         Embeddings made by workers, now or earlier, count instead of the waiting for them."""
         if runtime is None:
+            before = self._tokens_read()
             with Meter() as meter:
                 yield self.read(texts, None)[0]
-            self._loaded[_LAST] = meter.usage
+            self._loaded[_LAST] = meter.usage + Usage(tokens=self._tokens_read() - before)
             return
         views, usage = self.read(texts, runtime)
         with Meter() as meter:
@@ -63,6 +64,9 @@ class ViewReader:
     def last_usage(self) -> Usage:
         """What the last ``metered`` reading and the work inside it took."""
         return self._loaded.get(_LAST, Usage())  # type: ignore[no-any-return]
+
+    def _tokens_read(self) -> int:
+        return sum(model.work.tokens for key, model in self._loaded.items() if key != _LAST)
 
     def backbones(self) -> list[BackboneSpec]:
         """The distinct backbones behind the views."""

@@ -23,9 +23,47 @@ class Assembler:
     """Builds the methods of an experiment; each backbone is resolved once, with every read that
     any method wants of it, so that one pass over the texts serves them all."""
 
-    def __init__(self, experiment: Experiment) -> None:
+    def __init__(self, experiment: Experiment, *, drop_unreadable: bool = False) -> None:
+        """``drop_unreadable``: leave out views that their model can't give (no pooler, say) and
+        the methods that need them, and say so in ``dropped``, instead of raising later."""
         self._experiment = experiment
         self._specs: dict[str, BackboneSpec] = {}
+        self._views = dict(experiment.views)
+        self.names = list(experiment.methods)
+        self.dropped: list[str] = []
+        if drop_unreadable:
+            self._drop()
+
+    def _drop(self) -> None:
+        from llmembed.fusion import FUSIONS
+
+        for view, words in self._experiment.views.items():
+            lacking = self._lacking(words, f"views.{view}")
+            if lacking:
+                del self._views[view]
+                self.dropped.append(f"view {view} is left out: {lacking}")
+        for name, method in self._experiment.methods.items():
+            if isinstance(method, ProbeSettings):
+                lacking = self._lacking(method.view, f"methods.{name}.view")
+            elif isinstance(method, FusedSettings) and method.views is None:
+                missing = set(FUSIONS[method.fusion].missing(self._views))
+                gone = sorted(missing - set(FUSIONS[method.fusion].missing(self._experiment.views)))
+                lacking = f"it reads view {gone[0]}" if gone else ""
+            else:
+                continue
+            if lacking:
+                self.names.remove(name)
+                self.dropped.append(f"{name} is left out: {lacking}")
+
+    def _lacking(self, words: str, place: str) -> str:
+        """Why the model can't give the view that ``words`` say, or nothing."""
+        from llmembed.backbones import poolings_of
+
+        backbone, reads = self._words(words, place)
+        model = self._experiment.backbones[backbone].model
+        given = poolings_of(model)
+        missing = sorted({read.pooling for read in reads} - given)
+        return f"{model} gives no {missing[0]}" if missing else ""
 
     def method(self, name: str) -> Method:
         """The method the experiment calls ``name``."""
@@ -52,7 +90,7 @@ class Assembler:
         from llmembed.fusion import FUSIONS
         from llmembed.methods.fused import Fused
 
-        named = self._experiment.views if settings.views is None else settings.views
+        named = self._views if settings.views is None else settings.views
         spec = FUSIONS[settings.fusion]
         missing = spec.missing(named)
         if missing:
@@ -132,12 +170,13 @@ class Assembler:
     def _all_views(self) -> list[tuple[str, str]]:
         """Every view that some method uses, with its place in the experiment."""
         found: list[tuple[str, str]] = []
-        for name, method in self._experiment.methods.items():
+        for name in self.names:
+            method = self._experiment.methods[name]
             if isinstance(method, ProbeSettings):
                 found.append((method.view, f"methods.{name}.view"))
             elif isinstance(method, FusedSettings):
                 if method.views is None:
-                    found += [(words, f"views.{v}") for v, words in self._experiment.views.items()]
+                    found += [(words, f"views.{v}") for v, words in self._views.items()]
                 else:
                     found += [
                         (words, f"methods.{name}.views.{v}") for v, words in method.views.items()

@@ -33,7 +33,7 @@ def make_runtime(
     files: str | None = None,
     address: str | None = None,
     local: bool = False,
-    actors: int | Literal["auto"] = "auto",
+    actors: int | tuple[int, int] | Literal["auto"] = "auto",
     threads_per_actor: int | Literal["auto"] = "auto",
     gpus_per_actor: float | Literal["auto"] = "auto",
 ) -> Any:
@@ -81,7 +81,7 @@ def make_source(data: Data) -> CorpusSource:
             raise ConfigError(
                 f"data.source: the benchmark {words[0]!r} has its own labels and test part"
             )
-        return CorpusSource.benchmark(words[0])
+        return CorpusSource.benchmark(words[0], **data.options)
     columns = Columns(
         text=data.text_column,
         labels=labels,
@@ -91,7 +91,13 @@ def make_source(data: Data) -> CorpusSource:
     )
     fraction = 0.0 if data.test else data.test_fraction
     if len(words) == 1 and _may_be_hub_id(words[0]):
-        return CorpusSource.hub(words[0], columns=columns, test_fraction=fraction)
+        return CorpusSource.hub(
+            words[0],
+            columns=columns,
+            config=data.hub_config,
+            revision=data.hub_revision,
+            test_fraction=fraction,
+        )
     missing = [
         w for w in words if "://" not in w and not set(w) & set("*?[") and not Path(w).exists()
     ]
@@ -101,7 +107,9 @@ def make_source(data: Data) -> CorpusSource:
         raise DataError(
             f"{missing[0]}: no such file, and no benchmark either ({', '.join(BENCHMARKS)}){hint}"
         )
-    return CorpusSource.files(words, columns=columns, test=data.test, test_fraction=fraction)
+    return CorpusSource.files(
+        words, columns=columns, valid=data.valid, test=data.test, test_fraction=fraction
+    )
 
 
 def _may_be_hub_id(word: str) -> bool:
@@ -126,7 +134,9 @@ def _only_tasks(corpus: Corpus, names: Sequence[str]) -> Corpus:
         labels = {name: examples.labels[name] for name in names}
         return replace(examples, labels=labels, words=words)
 
-    return _changed(corpus, tuple(tasks[name] for name in names), cut, corpus.partial)
+    named = f"{corpus.name}-{'-'.join(names)}"
+    chosen = tuple(tasks[name] for name in names)
+    return _changed(replace(corpus, name=named), chosen, cut, corpus.partial)
 
 
 def _limited(corpus: Corpus, limit: int, seed: int) -> Corpus:
@@ -139,7 +149,12 @@ def _limited(corpus: Corpus, limit: int, seed: int) -> Corpus:
         rows = np.random.default_rng(seed).choice(len(examples), limit, replace=False)
         return examples.select(np.sort(rows))
 
-    return _changed(corpus, corpus.tasks, cut, f"{limit} rows of each part, drawn by seed {seed}")
+    # A trial on few rows is another corpus: its winner must not stand in the whole one's way.
+    named = replace(corpus, name=f"{corpus.name}-{limit}-rows")
+    said = f"{limit} rows of each part, drawn by seed {seed}"
+    if corpus.partial:
+        said = f"{corpus.partial}; of these {said}"
+    return _changed(named, corpus.tasks, cut, said)
 
 
 def _changed(
@@ -160,6 +175,12 @@ def _changed(
         digest=digest_of(tasks, splits),
         partial=partial,
     )
+
+
+def tracking_files(files: str) -> str:
+    """Where MLflow's SQLite file lies when no tracking address is set: with the other files, or
+    for a remote store in the home folder, since a database file can't lie in an object store."""
+    return str(Path.home() / FILES) if "://" in files else files
 
 
 def described(sources: str | Sequence[str]) -> str:

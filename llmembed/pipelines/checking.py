@@ -78,20 +78,16 @@ def _device() -> Finding:
     if torch.cuda.is_available():
         names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
         return True, f"{len(names)} GPU: {', '.join(names)}"
-    from llmembed.backbones.hardware import default_dtype
+    from llmembed.backbones.hardware import best_dtype
 
-    return True, f"no GPU; {os.cpu_count()} CPU cores, embeddings in {default_dtype()}"
+    return True, f"no GPU; {os.cpu_count()} CPU cores, embeddings in {best_dtype()}"
 
 
 def _energy() -> Finding:
     from llmembed.metering import METERS
 
     devices = {name: make() for name, make in METERS.items()}
-    measured = [
-        name
-        for name, meter in devices.items()
-        if meter.measured and meter.joules(meter.read(), meter.read())
-    ]
+    measured = [name for name, meter in devices.items() if meter.measured and meter.read()]
     if measured:
         return True, f"measured by {', '.join(measured)}"
     return True, "no counter to read: joules are estimated from declared power, and marked ~"
@@ -133,4 +129,7 @@ def _mlflow(place: str) -> Finding:
 
 def _ray(place: str, address: str | None) -> Finding:
     with make_runtime(files=place, address=address) as runtime:
-        return True, runtime.describe()
+        plan = runtime.plan()
+        pool = plan.model
+        place = f"{pool.gpus:g} GPU" if pool.gpus else f"{pool.threads} thread(s)"
+        return True, f"answers; models would run on {pool.largest} actor(s) of {place} each"

@@ -8,7 +8,7 @@ from typing import Any
 from llmembed.experiment import Experiment
 from llmembed.pipelines.assembler import Assembler
 from llmembed.pipelines.assembly import make_corpus, make_runtime
-from llmembed.pipelines.printing import console, write_json
+from llmembed.pipelines.printing import check_writable, console, write_json
 
 
 def embed(experiment: Experiment, *, json_path: str | None = None) -> list[dict[str, Any]]:
@@ -22,7 +22,8 @@ def embed(experiment: Experiment, *, json_path: str | None = None) -> list[dict[
     out = console()
     settings = experiment.runtime
     records = []
-    assembler = Assembler(experiment)
+    check_writable(json_path)
+    assembler = Assembler(experiment, drop_unreadable=True)
     specs = assembler.backbones()
     with make_runtime(**settings.model_dump()) as runtime:
         corpus = make_corpus(experiment.data, runtime.files)

@@ -2,16 +2,54 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from llmembed.errors import ConfigError
+
 if TYPE_CHECKING:
     from llmembed.contract import Classifier
     from llmembed.evaluation import Result
     from llmembed.tracking import Run
+
+
+THRESHOLDS = "thresholds.json"
+
+
+def write_thresholds(folder: Path, result: Result) -> None:
+    """Beside a classifier: task -> the score below which ``unknown`` is the better answer, chosen
+    on validation for ``wanted_precision``; null where no threshold reaches it."""
+    chosen = {
+        task: {
+            "unknown_below": selective.threshold.value,
+            "wanted_precision": selective.threshold.wanted_precision,
+        }
+        for task, selective in result.selective.items()
+    }
+    (folder / THRESHOLDS).write_text(json.dumps(chosen, indent=1), encoding="utf-8")
+
+
+def read_thresholds(folder: Path) -> dict[str, float]:
+    """Task -> the score below which the answer is ``unknown``.
+
+    Raises:
+        ConfigError: none was chosen, or the wanted precision can't be reached by some task.
+    """
+    path = folder / THRESHOLDS
+    if not path.is_file():
+        raise ConfigError("--unknown-below chosen: this classifier holds no chosen threshold")
+    found = json.loads(path.read_text(encoding="utf-8"))
+    for task, chosen in found.items():
+        if chosen["unknown_below"] is None:
+            raise ConfigError(
+                f"--unknown-below chosen: on validation no threshold gave task {task!r} a "
+                f"precision of {chosen['wanted_precision']:g}; give a score instead"
+            )
+    return {task: float(chosen["unknown_below"]) for task, chosen in found.items()}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +90,7 @@ class Keeper:
         assert self._folder is not None
         folder = Path(tempfile.mkdtemp(dir=self._folder)) / "classifier"
         classifier.save(folder)
+        write_thresholds(folder, result)
         self._kept[result.label] = Kept(result=result, folder=folder, run=run)
 
     def keep_only(self, winner: Any) -> None:

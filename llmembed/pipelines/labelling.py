@@ -17,6 +17,8 @@ from llmembed.pipelines.parts import Parts, part_name
 UNKNOWN = "unknown"
 COLUMNS = ("file", "index", "text")
 """What a labelled row is known by; ``index`` is its number in its file, from 0."""
+PART = "\x00part"
+"""The column that names a chunk's part on its way to the labeller; no file has one called so."""
 SHIP_AT_MOST = 256 * 2**20
 """Bytes of a classifier's folder that travel to the actors; a larger one must lie on a path that
 every node sees."""
@@ -40,7 +42,7 @@ class Chunks:
                     name: pa.ListArray.from_arrays(ends, table[name].combine_chunks())
                     for name in table.column_names
                 }
-                yield pa.table({"part": [part], **columns})
+                yield pa.table({PART: [part], **columns})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +56,7 @@ class MakeLabeller:
     parts: Parts
     keep: tuple[str, ...]
     scores: bool
-    unknown_below: float | None
+    unknown_below: Mapping[str, float]
 
     @classmethod
     def of(
@@ -64,7 +66,7 @@ class MakeLabeller:
         parts: Parts,
         keep: tuple[str, ...],
         scores: bool,
-        unknown_below: float | None,
+        unknown_below: Mapping[str, float],
     ) -> MakeLabeller:
         files = [path for path in folder.rglob("*") if path.is_file()]
         small = sum(path.stat().st_size for path in files) <= SHIP_AT_MOST
@@ -102,21 +104,22 @@ class Labeller:
 
         done = []
         for row in range(chunks.num_rows):
-            part = chunks["part"][row].as_py()
+            part = chunks[PART][row].as_py()
             columns = {name: chunks[name][row].values for name in (*COLUMNS, *self.settings.keep)}
             with Meter() as meter:
                 predictions = self.classifier.predict(columns["text"].to_pylist())
+            used = getattr(self.classifier, "predict_usage", meter.usage)
             for task in self.classifier.tasks:
                 columns |= answers(
                     task,
                     predictions[task.name],
                     alone=len(self.classifier.tasks) == 1,
                     scores=self.settings.scores,
-                    unknown_below=self.settings.unknown_below,
+                    unknown_below=self.settings.unknown_below.get(task.name),
                 )
             table = pa.table(columns)
             self.settings.parts.write(part, table)
-            usage = json.dumps(meter.usage.to_json())
+            usage = json.dumps(used.to_json())
             done.append({"part": part, "rows": table.num_rows, "usage": usage})
         return pa.Table.from_pylist(done)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ import pyarrow.parquet as pq
 from llmembed.errors import DataError
 from llmembed.texts.files import filesystem_of, is_remote
 
+PART = re.compile(r"part-\d{5,}-\d{6,}\.parquet")
 RUN = "_run.json"
 """Says whose labels these are; readers of Parquet folders pass over names like this."""
 
@@ -45,7 +47,7 @@ class Parts:
 
     def names(self) -> list[str]:
         """The finished parts, in the order of the data."""
-        return sorted((n for n in self._files() if n.startswith("part-")), key=_order)
+        return sorted((n for n in self._files() if PART.fullmatch(n)), key=_order)
 
     def has(self, name: str) -> bool:
         filesystem, path = filesystem_of(self._at(name))
@@ -95,7 +97,9 @@ class Parts:
 
     def others(self) -> list[str]:
         """Files that are not ours."""
-        return [n for n in self._files() if not n.startswith((".", "part-")) and n != RUN]
+        return [
+            n for n in self._files() if n != RUN and not n.startswith(".") and not PART.fullmatch(n)
+        ]
 
     def tidy(self) -> None:
         """Remove what killed workers left half written."""

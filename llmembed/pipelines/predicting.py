@@ -8,12 +8,12 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from llmembed.contract import Classifier, Stage, Usage
 from llmembed.errors import ConfigError, DataError
-from llmembed.pipelines.assembly import make_runtime
-from llmembed.pipelines.printing import console, write_json
+from llmembed.pipelines.assembly import make_runtime, tracking_files
+from llmembed.pipelines.printing import check_writable, console, write_json
 
 if TYPE_CHECKING:
     from llmembed.pipelines.parts import Parts
@@ -45,15 +45,17 @@ def predict(
     output: str,
     keep: Sequence[str] = (),
     scores: bool = False,
-    unknown_below: float | None = None,
+    unknown_below: float | Literal["chosen"] | None = None,
     max_bad_fraction: float = 0.01,
+    tracking_uri: str | None = None,
     files: str | None = None,
     address: str | None = None,
     local: bool = False,
     json_path: str | None = None,
 ) -> Predicted:
     """Label every text of ``data`` with ``model`` and write ``output``: a file, or a folder of
-    parts, here or in an object store; columns of ``keep`` are handed on.
+    parts, here or in an object store; columns of ``keep`` are handed on. ``unknown_below``: a
+    score, or ``chosen`` for the one chosen on validation for the experiment's wanted precision.
 
     Raises:
         ConfigError: ``output`` has no known ending, or holds the labels of another run.
@@ -72,19 +74,22 @@ def predict(
     suffix = PurePosixPath(output).suffix
     if suffix not in ("", *FORMATS):
         raise ConfigError(f"--output {output}: write {', '.join(FORMATS)} or a folder")
+    check_writable(json_path)
     _check_apart(output, data)
     for option, share in (
-        ("--unknown-below", unknown_below),
+        ("--unknown-below", None if unknown_below == "chosen" else unknown_below),
         ("--max-bad-fraction", max_bad_fraction),
     ):
         if share is not None and not 0 <= share <= 1:
             raise ConfigError(f"{option} {share}: expected a number between 0 and 1")
     with make_runtime(files=files, address=address, local=local) as runtime:
-        folder = find_classifier(model, files=runtime.files)
+        place = tracking_files(runtime.files)
+        folder = find_classifier(model, files=place, tracking_uri=tracking_uri)
         classifier = load(folder)
-        _check_columns(classifier, keep, scores, unknown_below)
+        below = _thresholds(classifier, folder, unknown_below)
+        _check_columns(classifier, keep, scores)
         parts = Parts(address=output if not suffix else f"{output}.parts")
-        quarantine = f"{output.rstrip('/')}.quarantine"
+        quarantine = f"{_absolute(output).rstrip('/')}.quarantine"
         made = readers(list(data), text_column, CHUNK_ROWS, keep=keep, quarantine_folder=quarantine)
         _claim(
             parts,
@@ -94,14 +99,16 @@ def predict(
                 "text_column": text_column,
                 "keep": list(keep),
                 "scores": scores,
-                "unknown_below": unknown_below,
+                "unknown_below": below,
                 "chunk_rows": CHUNK_ROWS,
             },
         )
         done = frozenset(parts.names())
+        if not done:
+            _clear(quarantine)
         reused = sum(parts.rows(name) for name in done)
         make = MakeLabeller.of(
-            folder, parts=parts, keep=tuple(keep), scores=scores, unknown_below=unknown_below
+            folder, parts=parts, keep=tuple(keep), scores=scores, unknown_below=below
         )
         chunks = [Chunks(number=n, reader=reader, done=done) for n, reader in enumerate(made)]
         stages = [Stage(make=make, rows=1, model=True)]
@@ -131,11 +138,26 @@ def predict(
     return result
 
 
+def _absolute(path: str) -> str:
+    """A worker's working directory is another one."""
+    return path if "://" in path else str(Path(path).resolve())
+
+
 def _check_apart(output: str, data: Sequence[str]) -> None:
-    """Labels written among the data would be read as data when the run is resumed."""
+    """Labels written among the data would be read as data when the run is resumed, and a file
+    of the data must not be written over."""
+    from llmembed.texts.files import expand
+
+    if output in [file.address for file in expand(data)]:
+        raise ConfigError(f"--output {output} is one of the files to label: write it elsewhere")
     if "://" in output:
         return
     target = Path(output).resolve()
+    if target in [Path(f.address).resolve() for f in expand(data) if "://" not in f.address]:
+        raise ConfigError(f"--output {output} is one of the files to label: write it elsewhere")
+    for source in data:
+        if "://" not in source and set(source) & set("*?[") and target.match(source):
+            raise ConfigError(f"--output {output} matches --data {source}: write it elsewhere")
     for source in data:
         if "://" not in source and Path(source).is_dir():
             folder = Path(source).resolve()
@@ -145,9 +167,23 @@ def _check_apart(output: str, data: Sequence[str]) -> None:
                 )
 
 
-def _check_columns(
-    classifier: Classifier, keep: Sequence[str], scores: bool, unknown_below: float | None
-) -> None:
+def _thresholds(
+    classifier: Classifier, folder: Path, unknown_below: float | Literal["chosen"] | None
+) -> dict[str, float]:
+    """Task -> the score below which the answer is ``unknown``."""
+    from llmembed.pipelines.keeping import read_thresholds
+
+    if unknown_below is None:
+        return {}
+    if unknown_below == "chosen":
+        return read_thresholds(folder)
+    single = [task.name for task in classifier.tasks if task.kind == "single"]
+    if not single:
+        raise ConfigError("--unknown-below: only a task with exactly one class a text has it")
+    return dict.fromkeys(single, unknown_below)
+
+
+def _check_columns(classifier: Classifier, keep: Sequence[str], scores: bool) -> None:
     from llmembed.pipelines.labelling import answer_columns
 
     tasks = classifier.tasks
@@ -155,8 +191,6 @@ def _check_columns(
     for name in keep:
         if name in ours:
             raise ConfigError(f"--keep {name}: the answers have a column of that name")
-    if unknown_below is not None and all(task.kind != "single" for task in tasks):
-        raise ConfigError("--unknown-below: only a task with exactly one class a text has it")
 
 
 def _claim(parts: Parts, run: dict[str, Any]) -> None:
@@ -175,6 +209,17 @@ def _claim(parts: Parts, run: dict[str, Any]) -> None:
                 f"{', '.join(changed)}): choose another --output, or remove it"
             )
     parts.claim(run)
+
+
+def _clear(folder: str) -> None:
+    """Remove the bad rows that an earlier run set aside: this run starts anew."""
+    import pyarrow.fs as pafs
+
+    from llmembed.texts.files import filesystem_of
+
+    filesystem, path = filesystem_of(folder)
+    if filesystem.get_file_info(path).type == pafs.FileType.Directory:
+        filesystem.delete_dir(path)
 
 
 def _digest(folder: Path) -> str:

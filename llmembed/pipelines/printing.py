@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from rich.markup import escape
 
+from llmembed.errors import ConfigError
+
 if TYPE_CHECKING:
     from rich.console import Console
 
     from llmembed.evaluation import Leaderboard
+    from llmembed.experiment import Experiment
     from llmembed.texts import Corpus
     from llmembed.tracking import Registered, Tracking
 
@@ -31,11 +34,23 @@ def console(*, stderr: bool = False) -> Console:
 def write_json(path: str | None, figures: Any) -> None:
     """Write ``figures`` to ``path`` when the user asked for it."""
     if path is not None:
-        target = Path(path)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text(
-            json.dumps(figures, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
-        )
+        check_writable(path)
+        text = json.dumps(figures, indent=1, ensure_ascii=False) + "\n"
+        Path(path).write_text(text, encoding="utf-8")
+
+
+def check_writable(path: str | None) -> None:
+    """Raise ``ConfigError`` now, not after hours of work, if ``--json PATH`` can't be written."""
+    if path is None:
+        return
+    if "://" in path:
+        raise ConfigError(f"--json {path}: a file of this machine is expected")
+    if Path(path).is_dir():
+        raise ConfigError(f"--json {path}: this is a folder; name a file")
+    try:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"--json {path}: {error.strerror}: {error.filename}") from None
 
 
 def say_corpus(out: Console, corpus: Corpus) -> None:
@@ -61,6 +76,7 @@ def say_leaderboard(
     stored: str,
     tracking: Tracking,
     saved: str | None,
+    experiment: Experiment,
 ) -> None:
     """The table, what became of the winner, and what to type next."""
     out.print()
@@ -73,10 +89,17 @@ def say_leaderboard(
             f"winner: [bold]{escape(str(registered.method))}[/], registered as {registered.name} "
             f"version {registered.version}, {registered.alias} ({escape(registered.reason)})"
         )
-        out.print(
-            f"  label your texts:  llmembed predict --model {registered.name}@{registered.alias} "
-            "--data FILE.csv --output labels.csv"
-        )
+        words = [f"llmembed predict --model {registered.name}@{registered.alias}"]
+        if experiment.data.text_column != "text":
+            words.append(f"--text-column {experiment.data.text_column}")
+        if experiment.runtime.files != "llmembed-files":
+            words.append(f"--files {experiment.runtime.files}")
+        if experiment.tracking.uri:
+            words.append("--tracking-uri ADDRESS")
+        words.append("--data FILE.csv --output labels.csv")
+        out.print(f"  label your texts:  {escape(' '.join(words))}")
+        if registered.alias != "champion":
+            out.print("  make it champion:  the same command with tracking.promote=true")
     if saved:
         out.print(f"  saved in:          {escape(saved)}")
     out.print(f"  see every run:     {escape(tracking.ui_command)}")

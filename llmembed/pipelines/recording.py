@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
+from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from llmembed.embeddings.folder import Folder
 from llmembed.pipelines.assembly import described
 
 if TYPE_CHECKING:
@@ -83,6 +87,29 @@ def log_leaderboard(run: Run, board: Leaderboard) -> None:
             path = Path(folder, "front.png")
             front_picture(board, path)
             run.figure(path)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LeaderboardFile:
+    """Where a leaderboard is kept while it grows, and found by ``llmembed report``."""
+
+    folder: Folder
+    name: str
+
+    @classmethod
+    def new(cls, files: str, corpus: str) -> LeaderboardFile:
+        """Below ``files``; names sort by time."""
+        name = f"{datetime.now():%Y%m%d-%H%M%S}-{corpus}.json"
+        return cls(folder=Folder(files).child("leaderboards"), name=name)
+
+    def write(self, board: Leaderboard) -> None:
+        text = json.dumps(board.to_json(), indent=1, ensure_ascii=False)
+        self.folder.write(self.name, text.encode())
+
+    @property
+    def address(self) -> str:
+        base, mark, options = self.folder.address.partition("?")
+        return f"{base}/{self.name}{mark}{options}"
 
 
 def figures(result: Result) -> dict[str, float | None]:

@@ -50,16 +50,19 @@ def report(
     write_json(json_path, content)
 
 
-def show_recipes(name: str | None = None) -> None:
+def show_recipes(name: str | None = None, *, json_path: str | None = None) -> None:
     """List the recipes, or print one as YAML."""
     known = recipes()
-    if name is None:
-        width = max(map(len, known))
-        for recipe, path in known.items():
-            description = yaml.safe_load(path.read_text(encoding="utf-8")).get("description", "")
-            print(f"{recipe:<{width}}  {description}")
-        print("\nllmembed recipes NAME shows one; copy it to a file to change it.")
-        return
-    if name not in known:
+    if name is not None and name not in known:
         raise ConfigError(f"no recipe {name!r}; known are {', '.join(known)}")
-    print(known[name].read_text(encoding="utf-8"), end="")
+    if name is not None:
+        print(known[name].read_text(encoding="utf-8"), end="")
+        return
+    described = {
+        recipe: yaml.safe_load(path.read_text(encoding="utf-8")).get("description", "")
+        for recipe, path in known.items()
+    }
+    for recipe, description in described.items():
+        print(f"{recipe:<{max(map(len, known))}}  {description}")
+    print("\nllmembed recipes NAME shows one; copy it to a file to change it.")
+    write_json(json_path, described)

@@ -34,6 +34,8 @@ class Run:
         self.tracking = tracking
         self.id = id
         self.name = name
+        self.outcome = "FINISHED"
+        """How the run ends if nothing is raised; whoever sees its work fail sets ``FAILED``."""
         self._reporters: list[RunReporter] = []
 
     @property

@@ -118,7 +118,7 @@ class Tracking:
             stopped = isinstance(error, KeyboardInterrupt)
             run.abandon("KILLED" if stopped else "FAILED", error)
             raise
-        run.end("FINISHED")
+        run.end(run.outcome)
 
     def _start(
         self,

@@ -1,0 +1,163 @@
+"""Every word of the command line: commands, options and their help."""
+
+from __future__ import annotations
+
+import argparse
+
+EXAMPLES = """\
+examples:
+  llmembed demo
+  llmembed compare --data r8
+  llmembed compare --data reviews.csv --text-column body --label-column topic
+  llmembed fit --data reviews.csv --label-column topic --method avg_b_r seeds=5
+  llmembed predict --model models:/default@champion --data new.csv --output labels.csv
+"""
+
+RECIPE_HELP = "a name from `llmembed recipes` or a YAML file"
+
+
+def score(word: str) -> float | str:
+    """A number, or the word ``chosen``."""
+    return word if word == "chosen" else float(word)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The whole command line."""
+    top = argparse.ArgumentParser(
+        prog="llmembed",
+        description="From labelled text to the best deployable classifier for a budget.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    top.add_argument("--version", action="store_true", help="print the version and stop")
+    commands = top.add_subparsers(dest="command", metavar="COMMAND")
+
+    demo = commands.add_parser("demo", help="compare methods on text that needs no download")
+    _experiment_options(demo, recipe="demo", data=False)
+
+    recipes = commands.add_parser("recipes", help="list the ready experiments, or show one")
+    recipes.add_argument("recipe", nargs="?", metavar="NAME", help="show this one's YAML")
+    recipes.add_argument("--json", metavar="FILE", help="also write the list here")
+
+    fit = commands.add_parser("fit", help="fit one method, evaluate, track and register it")
+    fit.add_argument("--method", metavar="NAME", help="which of the experiment's methods")
+    fit.add_argument("--save", metavar="FOLDER", help="also save the classifier here")
+    _experiment_options(fit, recipe="compare")
+
+    compare = commands.add_parser(
+        "compare", help="several methods on one data set: one leaderboard"
+    )
+    compare.add_argument(
+        "--methods", metavar="A,B,…", help="only these of the experiment's methods"
+    )
+    _experiment_options(compare, recipe="compare")
+
+    tune = commands.add_parser(
+        "tune", help="search fusions, views and heads; refit the best, name a winner"
+    )
+    tune.add_argument("--name", help="the sweep's name, for --resume (default: data and time)")
+    tune.add_argument("--resume", metavar="NAME", help="go on with a sweep that was stopped")
+    tune.add_argument("--spaces", action="store_true", help="list the ready spaces and stop")
+    _experiment_options(tune, recipe="paper-grid")
+
+    embed = commands.add_parser("embed", help="fill the embedding store without fitting")
+    embed.add_argument("--methods", metavar="A,B,…", help="only what these methods read")
+    _experiment_options(embed, recipe="compare")
+
+    predict = commands.add_parser("predict", help="label files of any size, resumable")
+    predict.add_argument(
+        "--model",
+        required=True,
+        help="a saved classifier's folder, models:/NAME@champion, or a registered name alone",
+    )
+    predict.add_argument(
+        "--data", required=True, nargs="+", metavar="FILES", help="file, folder, glob or s3://"
+    )
+    predict.add_argument("--text-column", default="text", metavar="COLUMN")
+    predict.add_argument(
+        "--output",
+        required=True,
+        metavar="PATH",
+        help="a .csv, .jsonl or .parquet file, or a folder of parts; also s3://",
+    )
+    predict.add_argument(
+        "--keep", nargs="+", default=[], metavar="COLUMN", help="columns of the data to hand on"
+    )
+    predict.add_argument("--scores", action="store_true", help="write every class's score as well")
+    predict.add_argument(
+        "--unknown-below",
+        type=score,
+        metavar="SCORE | chosen",
+        help="answer `unknown` below this score, or below the one chosen on validation",
+    )
+    predict.add_argument(
+        "--tracking-uri", metavar="ADDRESS", help="of MLflow; default: SQLite among the files"
+    )
+    predict.add_argument(
+        "--max-bad-fraction",
+        type=float,
+        default=0.01,
+        metavar="SHARE",
+        help="fail when more of the rows can't be used (default: 0.01)",
+    )
+    _runtime_options(predict)
+
+    report = commands.add_parser("report", help="print a stored leaderboard again")
+    report.add_argument(
+        "leaderboard", nargs="?", metavar="FILE", help="default: the newest one stored"
+    )
+    report.add_argument("--markdown", action="store_true", help="as a Markdown table")
+    _runtime_options(report, address=False)
+
+    doctor = commands.add_parser(
+        "doctor", help="check this machine: packages, devices, Ray, energy"
+    )
+    _runtime_options(doctor)
+    return top
+
+
+def _experiment_options(
+    command: argparse.ArgumentParser, *, recipe: str, data: bool = True
+) -> None:
+    command.add_argument(
+        "words",
+        nargs="*",
+        metavar="RECIPE | KEY=VALUE",
+        help=f"{RECIPE_HELP} (default: {recipe}), and settings to change, such as data.limit=500",
+    )
+    command.set_defaults(recipe=recipe)
+    if data:
+        group = command.add_argument_group("data")
+        group.add_argument(
+            "--data",
+            nargs="+",
+            metavar="SOURCE",
+            help="a benchmark (r8, r52, 20ng, …), files, s3:// or hub id",
+        )
+        group.add_argument(
+            "--test-data", nargs="+", metavar="SOURCE", help="held-out files; default: split off"
+        )
+        group.add_argument("--text-column", metavar="COLUMN")
+        group.add_argument(
+            "--label-column",
+            action="append",
+            metavar="[TASK=]COLUMN",
+            help="repeat it for several tasks",
+        )
+        group.add_argument("--multi", action="store_true", help="several labels a text")
+    command.add_argument("--backbone", metavar="MODEL", help="preset, hub id or local folder")
+    command.add_argument("--seeds", type=int, metavar="N", help="fits per method")
+    _runtime_options(command)
+
+
+def _runtime_options(command: argparse.ArgumentParser, *, address: bool = True) -> None:
+    group = command.add_argument_group("where")
+    group.add_argument(
+        "--files", metavar="DIR", help="stores, runs and results (default: llmembed-files)"
+    )
+    if address:
+        group.add_argument(
+            "--address", metavar="RAY", help="a running Ray cluster; default: start one here"
+        )
+        group.add_argument("--local", action="store_true", help="in this process, without Ray")
+    group.add_argument("--json", metavar="FILE", help="also write the printed figures here")
