@@ -305,6 +305,8 @@ def _sentence(error: ValidationError) -> str:
     if first["type"] == "missing":
         return f"{key}: missing"
     reason = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "value_error":  # our own words name the value already
+        return f"{key}: {reason}"
     return f"{key}: {reason[0].lower()}{reason[1:]}, got {first['input']!r}"
 
 
