@@ -20,7 +20,7 @@ from pathlib import Path
 
 from llmembed.errors import LlmembedError, UserError
 
-COMMANDS = ("embed", "fit", "compare", "pipeline", "predict", "report")
+COMMANDS = ("embed", "fit", "tune", "compare", "pipeline", "predict", "report")
 MIB = 2**20
 
 
