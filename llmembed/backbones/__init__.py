@@ -14,6 +14,8 @@ from llmembed.backbones.spec import BackboneSpec, Read, View, parse_reads, sorte
 if TYPE_CHECKING:
     from llmembed.backbones.backbone import Backbone, embed_texts
     from llmembed.backbones.batching import Work
+    from llmembed.backbones.hardware import best_dtype
+    from llmembed.backbones.poolings import poolings_of
     from llmembed.backbones.resolving import resolve
     from llmembed.backbones.tokeniser import TokenisedBatch, Tokeniser
 
@@ -21,7 +23,9 @@ if TYPE_CHECKING:
 _LAZY = {
     "Backbone": "backbone",
     "Work": "batching",
+    "best_dtype": "hardware",
     "embed_texts": "backbone",
+    "poolings_of": "poolings",
     "resolve": "resolving",
     "TokenisedBatch": "tokeniser",
     "Tokeniser": "tokeniser",
@@ -37,8 +41,10 @@ __all__ = [
     "Tokeniser",
     "View",
     "Work",
+    "best_dtype",
     "embed_texts",
     "parse_reads",
+    "poolings_of",
     "resolve",
     "sorted_reads",
 ]

@@ -12,6 +12,7 @@ import torch
 
 from llmembed.backbones import weights
 from llmembed.backbones.batching import Work, run_batches
+from llmembed.backbones.hardware import best_dtype, check_dtype
 from llmembed.backbones.hooked import HookedForward, Pool
 from llmembed.backbones.packed import PackedForward, is_packable
 from llmembed.backbones.resolving import check_weights
@@ -29,6 +30,8 @@ class Backbone:
     ``device``: ``auto`` (a GPU where there is one) or what torch calls it. ``threads``: of this
     process, None leaves them. ``token_budget``: positions in a batch, padding included.
     ``reference``: use the model's own forward even where a faster one of ours gives the same.
+    ``emulate``: compute in bfloat16 even where the device emulates it; None leaves it to the
+    variable ``LLMEMBED_EMULATE_BF16``.
     ``work`` counts tokens, positions, batches and halvings of the budget over all calls.
 
     A text's vectors are the same alone and in any batch, and the same as plain Hugging Face
@@ -47,11 +50,13 @@ class Backbone:
         threads: int | None = None,
         token_budget: int | None = None,
         reference: bool = False,
+        emulate: bool | None = None,
     ) -> None:
         if threads is not None:
             torch.set_num_threads(threads)
         self.spec = spec
-        self.device = _device(device, spec)
+        self.device = _device(device)
+        check_dtype(spec.dtype, best_dtype(str(self.device)), what=spec.label, emulate=emulate)
         self.work = Work()
         gpu = self.device.type == "cuda"
         self._budget = token_budget or (GPU_TOKEN_BUDGET if gpu else CPU_TOKEN_BUDGET)
@@ -138,19 +143,12 @@ def _joined(vectors: npt.NDArray[np.float32], tokens: TokenisedBatch) -> npt.NDA
     return (total / np.add.reduceat(weight, starts, axis=0)).astype(np.float32)
 
 
-def _device(device: str, spec: BackboneSpec) -> torch.device:
+def _device(device: str) -> torch.device:
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     found = torch.device(device)
-    if found.type == "cuda":
-        if not torch.cuda.is_available():
-            raise ModelError("there is no CUDA device on this machine: use the device cpu")
-        emulated = not torch.cuda.is_bf16_supported(including_emulation=False)
-        if spec.dtype == "bfloat16" and emulated:
-            raise ModelError(
-                f"this GPU does not compute in bfloat16, in which {spec.label} is read: "
-                "choose float32 or float16 for the whole run"
-            )
+    if found.type == "cuda" and not torch.cuda.is_available():
+        raise ModelError("there is no CUDA device on this machine: use the device cpu")
     return found
 
 
@@ -163,6 +161,8 @@ def load_model(spec: BackboneSpec, device: torch.device) -> Any:
         raise ModelError(f"there is no folder {spec.location}, where {spec.label}'s weights were")
     if folder is not None:
         check_weights(spec.location, spec.weights_sha256, weights.weights_sha256(folder))
+        config = weights.config_sha256(folder, code=spec.trust_remote_code)
+        check_weights(spec.location, spec.config_digest, config, what="configuration")
     try:
         with _quiet_loading():
             model, report = AutoModel.from_pretrained(

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from llmembed.errors import ModelError
 
-# What torch, oneDNN and the C++ library say when an allocation fails on the CPU.
+# What torch, oneDNN, the C++ library, cuBLAS and cuDNN say when an allocation fails.
 _OUT_OF_MEMORY = (
     "can't allocate memory",
     "cannot allocate memory",
@@ -18,6 +18,7 @@ _OUT_OF_MEMORY = (
     "bad_alloc",
     "could not create a memory",
     "out of memory",
+    "status_alloc_failed",
 )
 
 
@@ -82,9 +83,19 @@ def run_batches(
                 f"out of memory with a single text of {length} tokens: lower max_tokens, or use "
                 "a smaller model or a machine with more memory"
             )
+        _free_cached()
         budget = length * len(batch) // 2
         work.halvings += 1
     return budget
+
+
+def _free_cached() -> None:
+    """Give back what torch keeps of the GPU's memory: blocks of the failed batch's sizes are of
+    little use to a smaller one, and cuBLAS and cuDNN allocate beside torch."""
+    import torch
+
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        torch.cuda.empty_cache()
 
 
 def _positions_if_fits(forward: Forward, batch: npt.NDArray[np.int64], length: int) -> int | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from llmembed.backbones.spec import BackboneSpec, Read
+from llmembed.errors import UnsupportedError
 
 
 class Pool:
@@ -55,11 +57,19 @@ class _Enough(Exception):
 
 
 def find_blocks(model: nn.Module, layers: int) -> nn.ModuleList | None:
-    """The list of the model's blocks: the outermost one of the right length."""
-    for module in model.modules():
-        if isinstance(module, nn.ModuleList) and len(module) == layers:
-            return module
-    return None
+    """The list of the model's blocks: the one list of the right length that lies in no other such
+    list. None where there are several, as in XLM, whose blocks are spread over lists of parts."""
+    found = {
+        name: module
+        for name, module in model.named_modules()
+        if isinstance(module, nn.ModuleList) and len(module) == layers
+    }
+    outer = [
+        module
+        for name, module in found.items()
+        if not any(name.startswith(f"{other}.") for other in found)
+    ]
+    return outer[0] if len(outer) == 1 else None
 
 
 class _FirstToken(nn.Module):
@@ -90,7 +100,15 @@ class HookedForward:
         layers = int(model.config.get_text_config().num_hidden_layers)
         blocks = find_blocks(model, layers)
         self._hooked = blocks is not None
+        accepted = inspect.signature(model.forward).parameters
+        # Always without a cache: with one, texts may leak into each other.
+        self._settings = {"use_cache": False} if "use_cache" in accepted else {}
         if blocks is None:
+            if not spec.post_norm:
+                raise UnsupportedError(
+                    f"the blocks of {spec.label} can't be told apart, so it can't be read before "
+                    "its final norm: leave post_norm on"
+                )
             return
         shallowest = 1 if self._pooler else min(self._reads)
         for depth in self._reads:
@@ -131,12 +149,11 @@ class HookedForward:
             position = torch.arange(ids.shape[1], device=ids.device)
             mask = (position < lengths[:, None]).long()
         try:
-            # Always without a cache: with one, texts may leak into each other.
             output = self._model(
                 input_ids=ids,
                 attention_mask=mask,
-                use_cache=False,
                 output_hidden_states=not self._hooked,
+                **self._settings,
             )
         except _Enough:
             output = None

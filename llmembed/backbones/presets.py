@@ -41,3 +41,10 @@ PRESETS: dict[str, Preset] = {
         weights_sha256="53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
     ),
 }
+
+
+def preset_of(model: str) -> Preset | None:
+    """By its short name or by where it comes from."""
+    if model in PRESETS:
+        return PRESETS[model]
+    return next((preset for preset in PRESETS.values() if preset.location == model), None)

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from llmembed.backbones import weights
 from llmembed.backbones.hardware import best_dtype
-from llmembed.backbones.presets import PRESETS, Preset
+from llmembed.backbones.presets import PRESETS, Preset, preset_of
 from llmembed.backbones.spec import (
     BackboneSpec,
     Dtype,
@@ -55,10 +55,12 @@ def resolve(
 
     A preset's rows always hold its default reads besides those asked for, so that several
     classifiers over it share one store. A hub id is resolved to its commit; local weights are
-    hashed (once for as long as the files do not change). Raises ``ModelError`` when the model
-    can't be found or checked, ``ConfigError`` when it can't be read as asked.
+    hashed (once for as long as the files do not change). ``dtype``: ``auto`` is what this machine
+    computes best in; where others do the work, give what ``best_dtype`` says there. Raises
+    ``ModelError`` when the model can't be found or checked, ``ConfigError`` when it can't be read
+    as asked.
     """
-    preset = _preset(model)
+    preset = preset_of(model)
     location = preset.location if preset else model
     folder = weights.local_folder(location)
     if folder is None and not preset and model.startswith((".", "/", "~")):
@@ -75,17 +77,20 @@ def resolve(
         asked = sorted_reads({*asked, *default})
     _check_depths(model, asked, int(text_config.num_hidden_layers))
 
+    weights_sha256: str | None
+    config_digest: str | None
     if folder is not None:
         weights_sha256 = weights.weights_sha256(folder)
         check_weights(location, preset.weights_sha256 if preset else None, weights_sha256)
         pinned = f"sha256-{weights_sha256[:12]}"
         tokenizer_digest = weights.tokenizer_sha256(folder)
+        config_digest = weights.config_sha256(folder, code=trust_remote_code)
     else:
-        weights_sha256 = None
+        weights_sha256, config_digest = None, None  # the commit pins them
         pinned = getattr(config, "_commit_hash", None) or revision or ""
         if not pinned:
             raise ModelError(f"the commit of {location} on the hub can't be told: name a revision")
-        tokenizer_digest = f"commit-{pinned}"  # the commit pins the tokenizer's files as well
+        tokenizer_digest = f"commit-{pinned}"
 
     return BackboneSpec(
         model=_name(model, folder),
@@ -101,14 +106,10 @@ def resolve(
         template=template,
         count_special_tokens=count_special_tokens,
         post_norm=post_norm,
+        attention=_attention(config, location, folder, pinned, trust_remote_code),
         trust_remote_code=trust_remote_code,
+        config_digest=config_digest,
     )
-
-
-def _preset(model: str) -> Preset | None:
-    if model in PRESETS:
-        return PRESETS[model]
-    return next((preset for preset in PRESETS.values() if preset.location == model), None)
 
 
 def _name(model: str, folder: Path | None) -> str:
@@ -118,12 +119,14 @@ def _name(model: str, folder: Path | None) -> str:
     return folder.name if folder else model
 
 
-def check_weights(location: str, expected: str | None, found: str) -> None:
-    """Raise ``ModelError`` when weights are not the ones that were meant."""
+def check_weights(
+    location: str, expected: str | None, found: str, *, what: str = "weights"
+) -> None:
+    """Raise ``ModelError`` when files are not the ones that were meant."""
     if expected is not None and expected != found:
         raise ModelError(
-            f"the weights of {location} hash to {found[:12]}…, not to {expected[:12]}… as "
-            "expected: they were changed or damaged"
+            f"the {what} of {location} hash to {found[:12]}…, not to {expected[:12]}… as "
+            "expected: changed or damaged"
         )
 
 
@@ -143,6 +146,27 @@ def load_config(
             f"{location} is no preset ({', '.join(PRESETS)}), and neither a folder nor a hub id "
             f"that can be read: {reason}"
         ) from error
+
+
+def _attention(
+    config: Any, location: str, folder: Path | None, pinned: str, trust_remote_code: bool
+) -> Literal["sdpa", "eager"]:
+    """``eager`` where the model's class has no attention by torch's fused kernel."""
+    from transformers import AutoModel
+    from transformers.dynamic_module_utils import get_class_from_dynamic_module
+
+    code = (getattr(config, "auto_map", None) or {}).get("AutoModel")
+    found: Any
+    try:
+        if trust_remote_code and code:
+            revision = None if folder else pinned
+            found = get_class_from_dynamic_module(code, str(folder or location), revision=revision)
+        else:
+            found = AutoModel._model_mapping[type(config)]
+    except (KeyError, OSError, ValueError):
+        return "sdpa"  # what is wrong with it is said when it is loaded
+    classes = found if isinstance(found, (tuple, list)) else (found,)
+    return "sdpa" if all(getattr(each, "_supports_sdpa", False) for each in classes) else "eager"
 
 
 def _check_depths(model: str, reads: Iterable[Read], layers: int) -> None:

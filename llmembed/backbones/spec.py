@@ -19,7 +19,7 @@ POOLINGS: tuple[str, ...] = get_args(Pooling)
 LONG_TEXTS: tuple[str, ...] = get_args(LongTexts)
 DTYPES: tuple[str, ...] = get_args(Dtype)
 
-EXTRACTOR_VERSION = 1
+EXTRACTOR_VERSION = 2
 """Raised whenever the same spec would give other numbers than before."""
 
 
@@ -95,7 +95,8 @@ class BackboneSpec:
     that do. ``revision`` is the hub's commit, or ``sha256-`` and the start of ``weights_sha256``
     for local files. ``post_norm``: depth 1 is read after the final norm. ``template`` surrounds
     each text, which stands for ``{text}`` in it. ``count_special_tokens``: whether the tokens that
-    the tokenizer adds count in ``mean``. ``location``: hub id, folder, or ``package:NAME``.
+    the tokenizer adds count in ``mean``. ``config_digest``: of a local model's configuration and,
+    where it runs code of its own, that code. ``location``: hub id, folder, or ``package:NAME``.
     """
 
     model: str
@@ -113,6 +114,7 @@ class BackboneSpec:
     count_special_tokens: bool = True
     attention: Literal["sdpa", "eager"] = "sdpa"
     trust_remote_code: bool = False
+    config_digest: str | None = None
     extractor_version: int = EXTRACTOR_VERSION
 
     def __post_init__(self) -> None:

@@ -140,10 +140,25 @@ class Tokeniser:
         if not len(texts):
             return TokenisedBatch.of_windows([], [], [])
         wrapped = [f"{self._before}{text}{self._after}" for text in texts]
-        rows = self._tokenizer(
-            wrapped, truncation=False, padding=False, return_attention_mask=False, verbose=False
-        )["input_ids"]
-        windows = [self._windows(ids) for ids in rows]
+        # Where tokens join at the template's edges, counting its pieces alone would be off by one.
+        placed = bool(self.spec.template) and bool(getattr(self._tokenizer, "is_fast", False))
+        encoded = self._tokenizer(
+            wrapped,
+            truncation=False,
+            padding=False,
+            return_attention_mask=False,
+            return_offsets_mapping=placed,
+            verbose=False,
+        )
+        rows = encoded["input_ids"]
+        if placed:
+            edges = [
+                self._edges(offsets, len(self._before), len(whole) - len(self._after))
+                for offsets, whole in zip(encoded["offset_mapping"], wrapped, strict=True)
+            ]
+            windows = [self._windows(ids, *ends) for ids, ends in zip(rows, edges, strict=True)]
+        else:
+            windows = [self._windows(ids, self._head, self._tail) for ids in rows]
         full = [len(ids) for ids in rows]
         if self.spec.long_texts == "windows":
             kept = full
@@ -151,12 +166,27 @@ class Tokeniser:
             kept = [min(n, self.spec.max_tokens) for n in full]
         return TokenisedBatch.of_windows(windows, kept, full)
 
-    def _windows(self, ids: list[int]) -> list[list[int]]:
+    def _edges(self, offsets: list[tuple[int, int]], start: int, end: int) -> tuple[int, int]:
+        """Tokens at each side that are special or hold a character of the template; the text
+        stands from character ``start`` to ``end``. Few texts are long enough to need it."""
+        if len(offsets) <= self.spec.max_tokens:
+            return self._head, self._tail
+        head, last = self.special_head, len(offsets) - self.special_tail
+        while head < last and offsets[head][0] < start:
+            head += 1
+        tail = last
+        while tail > head and offsets[tail - 1][1] > end:
+            tail -= 1
+        if head + len(offsets) - tail >= self.spec.max_tokens:
+            return self._head, self._tail
+        return head, len(offsets) - tail
+
+    def _windows(self, ids: list[int], at_head: int, at_tail: int) -> list[list[int]]:
         limit = self.spec.max_tokens
         if len(ids) <= limit:
             return [ids]
-        end = len(ids) - self._tail
-        head, body, tail = ids[: self._head], ids[self._head : end], ids[end:]
+        end = len(ids) - at_tail
+        head, body, tail = ids[:at_head], ids[at_head:end], ids[end:]
         room = limit - len(head) - len(tail)
         if self.spec.long_texts == "windows":
             return [[*head, *body[i : i + room], *tail] for i in range(0, len(body), room)]

@@ -12,10 +12,13 @@ from llmembed.errors import ModelError
 
 _TOKENIZER_FILES = (
     "added_tokens.json",
+    "bpe.codes",
     "merges.txt",
     "sentencepiece.bpe.model",
+    "sentencepiece.model",
     "special_tokens_map.json",
     "spiece.model",
+    "spm.model",
     "tokenizer.json",
     "tokenizer.model",
     "tokenizer_config.json",
@@ -90,6 +93,29 @@ def weights_sha256(folder: Path) -> str:
 def tokenizer_sha256(folder: Path) -> str:
     """Over the names and contents of the tokenizer's files."""
     return _digest([folder / name for name in _TOKENIZER_FILES if (folder / name).is_file()])
+
+
+def config_sha256(folder: Path, *, code: bool) -> str:
+    """Over what ``config.json`` says, but for where it was saved and by which version; with
+    ``code`` also over the folder's Python files, which then run."""
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    for name in ("_name_or_path", "transformers_version"):
+        config.pop(name, None)
+    digest = hashlib.sha256(json.dumps(config, sort_keys=True).encode())
+    if code:
+        for file in sorted(folder.rglob("*.py")):
+            digest.update(f"{file.relative_to(folder).as_posix()} {sha256(file)}\n".encode())
+    return digest.hexdigest()
+
+
+def weight_names(folder: Path) -> set[str]:
+    """The names of the weights in ``folder``, from the safetensors files' headers alone."""
+    names: set[str] = set()
+    for path in weight_files(folder):
+        with path.open("rb") as file:
+            header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+        names |= header.keys() - {"__metadata__"}
+    return names
 
 
 def _digest(files: list[Path]) -> str:

@@ -2,18 +2,32 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from tiny_models import make_text
-from transformers import AutoModel, AutoTokenizer
+from tiny_models import LAYERS, make_text, save_tokenizer
+from transformers import (
+    AutoModel,
+    AutoTokenizer,
+    DebertaV2Config,
+    DebertaV2Model,
+    FlaubertConfig,
+    FlaubertModel,
+    XLMConfig,
+    XLMModel,
+)
 
-from llmembed.backbones import Backbone, Read, parse_reads, resolve
+from llmembed.backbones import Backbone, Read, best_dtype, parse_reads, resolve
+from llmembed.backbones.hardware import check_dtype
 from llmembed.errors import ModelError, UnsupportedError
 
 KINDS = ["llama", "roberta", "bert"]
+# A CPU that does not compute in bfloat16 is tested in what it does.
+DTYPES = ["float32", *(["bfloat16"] if best_dtype("cpu") == "bfloat16" else [])]
 TEXTS = [make_text(n, seed) for seed, n in enumerate([3, 40, 11, 1, 25, 11, 60, 0])]
 # Of a vector's length; the docstring of Backbone states them.
 TOLERANCE = {"float32": 1e-5, "bfloat16": 2e-2}
@@ -52,7 +66,7 @@ def reads_of(kind: str) -> str:
 
 
 @pytest.mark.parametrize("reference", [False, True])
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("kind", KINDS)
 def test_equals_plain_hugging_face(tiny, kind, dtype, reference):
     spec = resolve(str(tiny(kind)), reads=reads_of(kind), dtype=dtype)
@@ -63,7 +77,7 @@ def test_equals_plain_hugging_face(tiny, kind, dtype, reference):
     assert off(found, plain(tiny(kind), TEXTS, reads_of(kind), dtype)) < TOLERANCE[dtype]
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_text_is_the_same_alone_and_in_any_batch(tiny, kind, dtype):
     backbone = Backbone(resolve(str(tiny(kind)), reads=reads_of(kind), dtype=dtype))
@@ -184,6 +198,75 @@ def test_weights_that_changed_since_are_refused(tiny, tmp_path):
     other.save_pretrained(folder)
     with pytest.raises(ModelError, match="changed or damaged"):
         Backbone(spec)
+
+
+def test_a_configuration_that_changed_since_is_refused(tiny, tmp_path):
+    folder = tmp_path / "model"
+    shutil.copytree(tiny("bert"), folder)
+    spec = resolve(str(folder))
+    path = folder / "config.json"
+    config = json.loads(path.read_text())
+    path.write_text(json.dumps({**config, "transformers_version": "0", "_name_or_path": "x"}))
+    assert resolve(str(folder)).fingerprint() == spec.fingerprint()
+    Backbone(spec)
+    path.write_text(json.dumps({**config, "layer_norm_eps": 1e-3}))
+    assert resolve(str(folder)).fingerprint() != spec.fingerprint()
+    with pytest.raises(ModelError, match=r"the configuration of .* changed or damaged"):
+        Backbone(spec)
+
+
+def test_bfloat16_is_refused_where_it_would_be_emulated(monkeypatch):
+    check_dtype("bfloat16", "bfloat16", what="bert")
+    check_dtype("float32", "float32", what="bert")
+    with pytest.raises(ModelError, match="set dtype to float32 for the whole run, or LLMEMBED_EM"):
+        check_dtype("bfloat16", "float32", what="bert")
+    check_dtype("bfloat16", "float32", what="bert", emulate=True)
+    monkeypatch.setenv("LLMEMBED_EMULATE_BF16", "1")
+    check_dtype("bfloat16", "float32", what="bert")
+    with pytest.raises(ModelError):
+        check_dtype("bfloat16", "float32", what="bert", emulate=False)
+
+
+def save_other(kind: str, folder: Path) -> Path:
+    """Models whose insides are not laid out as most are."""
+    torch.manual_seed(0)
+    shape = {"vocab_size": 400, "init_std": 0.2, "embed_init_std": 0.2}
+    sizes = {"emb_dim": 32, "n_layers": LAYERS, "n_heads": 4, "max_position_embeddings": 128}
+    words = {"pad_index": 0, "bos_index": 2, "eos_index": 3, "unk_index": 1, "mask_index": 4}
+    if kind == "xlm":
+        model = XLMModel(XLMConfig(**shape, **sizes, **words))
+    elif kind == "flaubert":
+        model = FlaubertModel(FlaubertConfig(**shape, **sizes, **words))
+    else:
+        model = DebertaV2Model(
+            DebertaV2Config(
+                vocab_size=400,
+                hidden_size=32,
+                num_hidden_layers=LAYERS,
+                num_attention_heads=4,
+                intermediate_size=64,
+                max_position_embeddings=128,
+                initializer_range=0.2,
+                relative_attention=True,
+                pos_att_type=["p2c", "c2p"],
+            )
+        )
+    model.save_pretrained(folder)
+    save_tokenizer(folder, "bert")
+    return folder
+
+
+@pytest.mark.parametrize("kind", ["xlm", "flaubert", "deberta"])
+def test_models_laid_out_otherwise(kind, tmp_path):
+    folder = save_other(kind, tmp_path / kind)
+    spec = resolve(str(folder), reads="mean:1-5 cls:1-2", dtype="float32")
+    assert spec.attention == "eager"
+    backbone = Backbone(spec, token_budget=128)
+    found = backbone.embed(backbone.tokeniser(TEXTS))
+    assert off(found, plain(folder, TEXTS, "mean:1-5 cls:1-2")) < 1e-5
+    if kind != "deberta":
+        with pytest.raises(UnsupportedError, match="leave post_norm on"):
+            Backbone(resolve(str(folder), dtype="float32", post_norm=False))
 
 
 def test_a_padding_token_in_the_text_itself(tiny):

@@ -97,6 +97,18 @@ def test_the_budget_that_held_is_kept_and_every_window_is_done_once():
     assert work.halvings > 0
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
+        "cuDNN error: CUDNN_STATUS_ALLOC_FAILED",
+        "could not create a memory object",
+    ],
+)
+def test_libraries_say_it_in_their_own_words(words):
+    assert is_out_of_memory(RuntimeError(words))
+
+
 def test_other_errors_are_not_taken_for_it():
     assert not is_out_of_memory(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
     assert not is_out_of_memory(ValueError("out of memory"))

@@ -11,8 +11,9 @@ import sys
 import pytest
 import torch
 from tiny_models import LAYERS, WIDTH
+from transformers import AutoModel
 
-from llmembed.backbones import PRESETS, parse_reads, resolve, weights
+from llmembed.backbones import PRESETS, best_dtype, parse_reads, poolings_of, resolve, weights
 from llmembed.backbones.backbone import load_model
 from llmembed.errors import ConfigError, ModelError
 
@@ -55,8 +56,26 @@ def test_depths_a_model_does_not_have_are_named(tiny):
         resolve(str(tiny("bert")), reads=f"mean:{LAYERS + 2}")
 
 
+def test_which_poolings_a_model_can_give(tiny, tmp_path):
+    always = {"mean", "mean_padded"}
+    assert poolings_of("minilm") == always | {"cls", "pooler"}
+    assert poolings_of("bert-large") == always | {"cls", "pooler"}
+    assert poolings_of("roberta-base") == always | {"cls"}
+    assert poolings_of("FacebookAI/roberta-base") == always | {"cls"}
+    assert poolings_of("llama-2-7b") == always | {"last_token"}
+    assert poolings_of(str(tiny("bert"))) == always | {"cls", "pooler"}
+    assert poolings_of(str(tiny("llama"))) == always | {"last_token"}
+    AutoModel.from_pretrained(tiny("roberta"), add_pooling_layer=False).save_pretrained(tmp_path)
+    assert poolings_of(str(tmp_path)) == always | {"cls"}
+    AutoModel.from_pretrained(tiny("llama")).save_pretrained(tmp_path / "base")
+    assert poolings_of(str(tmp_path / "base")) == always | {"last_token"}
+    with pytest.raises(ModelError, match="there is no folder"):
+        poolings_of("./no/such/folder")
+
+
 def test_auto_decides_on_a_dtype_and_records_it(tiny):
     assert resolve(str(tiny("bert"))).dtype in ("float32", "bfloat16")
+    assert resolve(str(tiny("bert")), dtype="auto").dtype == best_dtype()
     spec = resolve(str(tiny("bert")), dtype="bfloat16")
     model = load_model(spec, torch.device("cpu"))
     assert {parameter.dtype for parameter in model.parameters()} == {torch.bfloat16}

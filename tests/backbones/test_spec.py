@@ -73,6 +73,7 @@ OTHER = {
     "post_norm": False,
     "count_special_tokens": False,
     "attention": "eager",
+    "config_digest": "1" * 64,
     "trust_remote_code": True,
     "extractor_version": 99,
 }

@@ -65,6 +65,20 @@ def test_a_template_stays_whole_around_a_cut_text(tiny):
     assert kept.endswith(" means")
 
 
+@pytest.mark.parametrize("template", ["the company:{text}means", "gran{text} fell", "{text}s rose"])
+def test_a_template_whose_edges_join_the_text_stays_whole(tiny, template):
+    own = AutoTokenizer.from_pretrained(tiny("llama"))
+    before, after = template.split("{text}")
+    batch = tokenise(tiny("llama"), [LONG], max_tokens=32, template=template, long_texts="windows")
+    pieces = [
+        own.decode(batch.window(place), skip_special_tokens=True)
+        for place in range(len(batch.window_lengths))
+    ]
+    assert len(pieces) > 1
+    assert all(len(batch.window(place)) <= 32 for place in range(len(pieces)))
+    assert all(piece.startswith(before) and piece.endswith(after) for piece in pieces)
+
+
 def test_a_template_that_leaves_no_room_is_refused(tiny):
     with pytest.raises(ModelError, match="the template alone fills"):
         tokenise(tiny("bert"), [SHORT], max_tokens=8, template=f"{LONG} {{text}}")
