@@ -72,9 +72,9 @@ class RayRuntime:
 
     def plan(self) -> Plan:
         """How this cluster's resources are shared out; connects first."""
+        self._session = self._session or connect(self._address)  # before Ray is imported: see there
         import ray
 
-        self._session = self._session or connect(self._address)
         offered: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
         return plan(
             cpus=offered.get("CPU", 1.0),
@@ -95,9 +95,13 @@ class RayRuntime:
         total = inputs.num_rows if isinstance(inputs, pa.Table) else None
         if total == 0 or (total is None and not len(inputs)):
             return
+        # Said of every file with fewer blocks than there are actors. A filter for the while would
+        # not do: Ray Data warns from a thread of its own.
+        warnings.filterwarnings("ignore", "The minimum number of concurrent actors")
         try:
+            sizes = self.plan()
             with _quiet(), progress(label, total, unit_of(inputs)) as advance:
-                dataset = _dataset(inputs, stages, self.plan())
+                dataset = _dataset(inputs, stages, sizes)
                 batches = dataset.iter_batches(
                     batch_size=None, batch_format="pyarrow", prefetch_batches=0
                 )

@@ -6,7 +6,7 @@ import logging
 import os
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +21,10 @@ holds every CPU leaves nothing for reading, and Ray Data then waits for ever."""
 REACH_SECONDS = 10.0
 ADDRESS_VARIABLE = "RAY_ADDRESS"
 _CORE_LEVEL = "RAY_BACKEND_LOG_LEVEL"
+_SKIPPED_LINES = "RAY_DEDUP_LOGS_SKIP_REGEX"
+_RETRIED = r"^Task .*submit failed\. There are|^A worker died or was killed while executing"
+"""What Ray prints of a worker that was killed, a screenful, before its work is done again. Work
+that fails for good raises instead."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +49,8 @@ def connect(address: str | None = None) -> Session:
     A connection that exists already is used as it is. Raises ``UserError`` when the cluster can't
     be reached.
     """
+    # Ray reads it once, on import.
+    os.environ.setdefault(_SKIPPED_LINES, _RETRIED)
     import ray
 
     if ray.is_initialized():
@@ -113,11 +119,21 @@ def _check_reachable(address: str) -> None:
 
 
 def _session(*, started: bool) -> Session:
-    """On one machine its cores, though Ray may offer more; on several what they offer."""
     import ray
 
     nodes: list[Any] = ray.nodes()  # type: ignore[no-untyped-call]
     alive = [node for node in nodes if node["Alive"]]
-    offered = max(1, int(sum(node["Resources"].get("CPU", 0) for node in alive)))
-    cores = min(offered, cores_here()) if len(alive) == 1 else offered
-    return Session(started=started, cores=cores, nodes=max(1, len(alive)))
+    return Session(
+        started=started,
+        cores=cores_of(alive, here=socket.gethostname()),
+        nodes=max(1, len(alive)),
+    )
+
+
+def cores_of(nodes: Sequence[Mapping[str, Any]], *, here: str) -> int:
+    """The cores of ``nodes`` as ``ray.nodes`` tells of them: what they offer, but of a single
+    machine that is the one called ``here`` its cores, though Ray may offer more."""
+    offered = max(1, int(sum(node["Resources"].get("CPU", 0) for node in nodes)))
+    if len(nodes) == 1 and nodes[0]["NodeManagerHostname"] == here:
+        return min(offered, cores_here())
+    return offered

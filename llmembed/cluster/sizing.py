@@ -48,8 +48,9 @@ def plan(
     """Share out a cluster that offers ``cpus`` and ``gpus`` on ``cores`` real cores.
 
     One actor for each GPU where there are any, else one for each core up to ``MOST_CPU_ACTORS`` on
-    each of ``nodes`` machines. All
-    model actors together leave at least one CPU, or half of a single one, to the other stages.
+    each of ``nodes`` machines. All model actors together, however many a range lets them become,
+    leave at least one CPU, or half of a single one, to the other stages. ``gpus`` may be fewer than
+    the actors need where ``actors`` are said: asking is what makes an autoscaler start machines.
     Raises ``ConfigError``.
     """
     gpus_each = (1.0 if gpus else 0.0) if gpus_per_actor == "auto" else float(gpus_per_actor)
@@ -70,8 +71,8 @@ def plan(
         raise ConfigError(f"threads_per_actor must be at least 1, got {threads_per_actor!r}")
     reserve = min(1.0, cpus / 2)
     wanted = 1.0 if gpus_each else float(threads)
-    each = _whole(min(wanted, (cpus - reserve) / smallest))
-    left = cpus - each * smallest
+    each = _whole(min(wanted, (cpus - reserve) / largest))
+    left = cpus - each * largest
     plain_cpus = min(0.5, left / 2)
     # Tokenising is many times faster than a model on the same core; GPUs need more of it.
     helpers = max(1, int(left / 2)) if gpus_each else max(1, cores // 8)

@@ -158,6 +158,30 @@ def test_every_row_comes_once_although_an_actor_is_killed(tmp_path: Path, local_
 
 
 @pytest.mark.slow
+def test_ray_says_nothing_of_a_small_file_and_of_a_killed_actor(tmp_path: Path) -> None:
+    code = (
+        "import os, pyarrow as pa\n"
+        "from stages_to_run import Double, LongFile, Measure, Slowly\n"
+        "from llmembed.cluster import RayRuntime\n"
+        "from llmembed.contract import Stage\n"
+        f"with RayRuntime({str(tmp_path)!r}, address='local', actors=2) as runtime:\n"
+        "    one = Stage(make=Measure(0.1), rows=1, model=True)\n"
+        "    print(len(list(runtime.map_texts([LongFile(1)], [one], label='predict'))))\n"
+        "    slow = Stage(make=Slowly(0.1), rows=4, model=True)\n"
+        "    numbers, killed = pa.table({'number': range(40)}), False\n"
+        "    for table in runtime.map_texts(numbers, [slow], label='slowly'):\n"
+        "        if not killed: os.kill(table['pid'][0].as_py(), 9)\n"
+        "        killed = True\n"
+    )
+    environment = {k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"}
+    environment["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent), *sys.path])
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment
+    )
+    assert (done.stdout, done.stderr) == ("1\n", "")
+
+
+@pytest.mark.slow
 def test_a_block_that_kills_every_actor_ends_the_work(tmp_path: Path, local_ray: None) -> None:
     with RayRuntime(tmp_path, actors=1) as runtime, pytest.raises(WorkerError, match="deadly"):
         list(

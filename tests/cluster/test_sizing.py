@@ -6,23 +6,48 @@ from typing import Any
 
 import pytest
 
+from llmembed.cluster.session import cores_here, cores_of
 from llmembed.cluster.sizing import plan
 from llmembed.errors import ConfigError
 
 
 @pytest.mark.parametrize("cpus", [1, 2, 3, 4, 16, 64])
 @pytest.mark.parametrize("gpus", [0, 1, 8])
-@pytest.mark.parametrize("actors", ["auto", 1, 2, (1, 3)])
-def test_every_stage_finds_room_on_the_cluster(cpus: int, gpus: int, actors: Any) -> None:
+@pytest.mark.parametrize("actors", ["auto", 1, 2, (1, 3), (2, 40)])
+@pytest.mark.parametrize("threads", ["auto", 4])
+def test_every_stage_finds_room_on_the_cluster(
+    cpus: int, gpus: int, actors: Any, threads: Any
+) -> None:
     if gpus and actors != "auto" and gpus < (actors if isinstance(actors, int) else 1):
         pytest.skip("asks for more GPUs than there are, which waits for the autoscaler")
-    got = plan(cpus=cpus, cores=cpus, gpus=gpus, actors=actors)
-    smallest = got.model.smallest * got.model.cpus + got.plain.smallest * got.plain.cpus
-    assert smallest + got.reading_cpus <= cpus
+    got = plan(cpus=cpus, cores=cpus, gpus=gpus, actors=actors, threads_per_actor=threads)
+    models = got.model.largest * got.model.cpus
+    assert models <= cpus - min(1, cpus / 2) + 1e-9
+    assert models + got.plain.smallest * got.plain.cpus + got.reading_cpus <= cpus + 1e-9
     assert got.model.cpus > 0 and got.plain.cpus > 0
     assert got.model.cpus < 1 or got.model.cpus == int(got.model.cpus)
     assert got.model.smallest * got.model.gpus <= gpus or actors != "auto"
-    assert got.model.threads * got.model.largest <= max(cpus, got.model.largest)
+    if threads == "auto":
+        assert got.model.threads * got.model.largest <= max(cpus, got.model.largest)
+
+
+@pytest.mark.parametrize("actors", [2, (1, 4)])
+def test_gpus_that_are_not_up_yet_are_asked_for(actors: Any) -> None:
+    got = plan(cpus=2, cores=2, gpus=0, actors=actors, gpus_per_actor=1)
+    assert got.model.gpus == 1
+    assert got.model.largest == (actors if isinstance(actors, int) else actors[1])
+    assert 0 < got.model.cpus * got.model.largest <= 1
+
+
+def test_the_cores_of_a_cluster_elsewhere_are_not_those_of_this_machine() -> None:
+    def node(host: str, cpus: int) -> dict[str, Any]:
+        return {"NodeManagerHostname": host, "Resources": {"CPU": float(cpus), "memory": 1.0}}
+
+    many = cores_here() + 30
+    assert cores_of([node("here", many)], here="here") == cores_here()
+    assert cores_of([node("there", many)], here="here") == many
+    assert cores_of([node("here", many), node("there", 2)], here="here") == many + 2
+    assert cores_of([], here="here") == 1
 
 
 def test_one_actor_for_each_gpu_or_core() -> None:
