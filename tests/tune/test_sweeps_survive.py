@@ -122,7 +122,10 @@ def test_a_trial_whose_process_is_killed_fails_alone(place):
 
     def trial() -> psutil.Process | None:
         for child in psutil.Process(process.pid).children(recursive=True):
-            words = " ".join(child.cmdline())
+            try:
+                words = " ".join(child.cmdline())
+            except psutil.Error:  # it ended meanwhile
+                continue
             if "ImplicitFunc" in words or "run_trial" in words:
                 return child
         return None

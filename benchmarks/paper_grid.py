@@ -1,0 +1,111 @@
+"""The paper's grid on several data sets: ``python benchmarks/paper_grid.py --out DIR``.
+
+Runs the ready space ``paper-grid`` (28 configurations, 3 seeds) on each benchmark with one small
+encoder, goes on where an earlier run stopped, and writes ``paper-grid-NAME.json`` for each and one
+``paper-grid.md``: validation accuracy of every configuration with its spread, and the winner's
+test figures. Test is read by the winner alone, so the table ranks on validation.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+# `tune.py` in this folder is called like the package.
+sys.path[:] = [each for each in sys.path if Path(each).resolve() != Path(__file__).parent.resolve()]
+
+from tune import load_sweep, resume, start  # noqa: E402
+
+
+def key_of(row: dict[str, Any]) -> tuple[str, float | None]:
+    return row["settings"]["fusion"], row["settings"]["sigma"]
+
+
+def markdown(found: dict[str, dict[str, Any]], command: str) -> str:
+    """One row a configuration, one column a data set; best first by the mean over data sets."""
+    names = list(found)
+    rows: dict[tuple[str, float | None], dict[str, dict[str, Any]]] = {}
+    for name, figures in found.items():
+        for row in figures["configurations"]:
+            rows.setdefault(key_of(row), {})[name] = row
+
+    def mean(of: dict[str, dict[str, Any]]) -> float:
+        return sum(row["valid_accuracy"] for row in of.values()) / len(of)
+
+    first = next(iter(found.values()))
+    views = ", ".join(f"{name} = {words}" for name, words in first["views"].items())
+    lines = [
+        "# The paper's grid with one small encoder",
+        "",
+        f"Made by `{command}`.",
+        "",
+        f"Backbones {first['backbones']}; views {views}; head {first['head']}. Validation "
+        "accuracy, mean ± standard deviation over seeds (20ng: mean of its two tasks). The last line is the "
+        "standard error that the size of the validation part alone brings.",
+        "",
+        "| fusion | σ | " + " | ".join(names) + " |",
+        "|---|---|" + "---|" * len(names),
+    ]
+    for (fusion, sigma), of in sorted(rows.items(), key=lambda item: -mean(item[1])):
+        cells = []
+        for name in names:
+            row = of.get(name)
+            spread = "" if row is None or row["sd"] is None else f" ± {row['sd']:.4f}"
+            cells.append("failed" if row is None else f"{row['valid_accuracy']:.4f}{spread}")
+        lines.append(f"| {fusion} | {'' if sigma is None else sigma} | " + " | ".join(cells) + " |")
+    errors = []
+    for figures in found.values():
+        best, count = figures["winner"]["valid_accuracy"], figures["rows"]["valid"]
+        errors.append(f"{math.sqrt(best * (1 - best) / count):.4f}")
+    lines.append("| one standard error | | " + " | ".join(errors) + " |")
+    lines += ["", "| data | winner | validation | test |", "|---|---|---|---|"]
+    for name, figures in found.items():
+        best = figures["winner"]
+        scores = ", ".join(
+            f"{task} {each['mean']:.4f}" + ("" if each["sd"] is None else f" ± {each['sd']:.4f}")
+            for task, each in figures["test"]["tasks"].items()
+        )
+        fusion, sigma = key_of(best)
+        said = fusion if sigma is None else f"{fusion}, σ {sigma}"
+        lines.append(f"| {name} | {said} | {best['valid_accuracy']:.4f} | {scores} |")
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="all figures in one file")
+    parser.add_argument("--data", metavar="DIR", help="local copies of the benchmarks")
+    parser.add_argument("--files", default="llmembed-files", help="store, sweeps and MLflow")
+    parser.add_argument("--corpora", nargs="+", default=["r8", "r52", "20ng"])
+    parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="to change")
+    args = parser.parse_args()
+    if args.data:
+        os.environ["LLMEMBED_DATA_DIR"] = args.data
+    args.out.mkdir(parents=True, exist_ok=True)
+    found = {}
+    for corpus in args.corpora:
+        target = args.out / f"paper-grid-{corpus}.json"
+        name = f"paper-grid-{corpus}"
+        changes = {"data.source": corpus, "runtime.files": args.files}
+        sweep = load_sweep("paper-grid", changes=changes, overrides=args.set)
+        if (Path(args.files) / "sweeps" / name / "sweep.json").is_file():
+            resume(name, files=args.files, json_path=str(target))
+        else:
+            start(sweep, name=name, json_path=str(target))
+        found[corpus] = json.loads(target.read_text(encoding="utf-8"))
+        command = " ".join(["python", "benchmarks/paper_grid.py", *sys.argv[1:]])
+        (args.out / "paper-grid.md").write_text(markdown(found, command), encoding="utf-8")
+    if args.json:
+        args.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
