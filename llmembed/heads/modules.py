@@ -33,13 +33,13 @@ class Dropout(nn.Module):
     """Dropout whose mask costs a byte of randomness an element, not a draw each.
 
     On a CPU drawing the mask is a large part of a small head's step. The probability is rounded
-    to a 256th.
+    to a 256th, at most 255 of them.
     """
 
     def __init__(self, probability: float) -> None:
         super().__init__()
         self.p = probability
-        self.cut = round(probability * 256)
+        self.cut = min(255, round(probability * 256))
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.training or self.cut == 0:

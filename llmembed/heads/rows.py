@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 
 import numpy as np
@@ -11,6 +10,7 @@ import torch
 from torch import Tensor
 
 from llmembed.errors import DataError
+from llmembed.heads.memory import free_bytes
 from llmembed.heads.modules import FusedHeads, Scaler
 
 Views = Mapping[str, npt.NDArray[np.generic]]
@@ -22,13 +22,6 @@ on the way stays in the processor's cache."""
 def to_tensor(view: npt.NDArray[np.generic], rows: slice | npt.NDArray[np.int64]) -> Tensor:
     """float32 rows of an array or a memory map, never a view of its memory."""
     return torch.from_numpy(np.array(view[rows], dtype=np.float32))
-
-
-def free_bytes(device: torch.device) -> int:
-    """Free memory of the device, as far as the system tells."""
-    if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0])
-    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 class Rows:
@@ -54,9 +47,12 @@ class Rows:
         self.model, self.views, self.count, self.device = model, views, count, device
         self.once = not model.fusion.has_parameters
         if resident is None:
-            width = sum(depths * width for depths, width in model.shapes.values())
-            width = max(width, int(model.fusion.features)) if self.once else width
-            resident = 4 * count * width < free_bytes(device) / 2
+            if self.once:  # in bfloat16 it stands beside the float32 from which it is made
+                row_bytes = int(model.fusion.features) * (6 if bf16 else 4)
+            else:
+                values = sum(depths * width for depths, width in model.shapes.values())
+                row_bytes = values * (2 if bf16 else 4)
+            resident = count * row_bytes < free_bytes(device) / 2
         self._all: Tensor | None = None
         self._views: dict[str, Tensor] = {}
         with torch.no_grad():

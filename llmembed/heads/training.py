@@ -20,14 +20,21 @@ from llmembed.heads.modules import FusedHeads, FusionModule
 from llmembed.heads.rows import Rows, Views
 from llmembed.heads.trained import TrainedHead, pick_device, pick_precision
 
+FEWEST_TO_JUDGE = 20
+"""Validation texts below which one answer to all of them is not taken for a collapse."""
+
 Labels = Mapping[str, npt.NDArray[np.generic]]
 
 
 @contextmanager
 def _own_randomness(seed: int, device: torch.device) -> Iterator[torch.Generator]:
-    """Seed torch for this block and put its state back afterwards."""
+    """Seed torch on the CPU and on ``device`` for this block and put its state back afterwards;
+    other devices are not touched."""
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)
+        if device.type == "cuda":
+            with torch.cuda.device(device):
+                torch.cuda.manual_seed(seed)
         yield torch.Generator().manual_seed(seed)
 
 
@@ -100,9 +107,13 @@ def _quality(
 def _raise_on_collapse(
     tasks: Sequence[Task], logits: Sequence[Tensor], labels: Mapping[str, Tensor]
 ) -> None:
+    """One answer to all texts is a collapse where it can't be chance or caution: not among a
+    handful of texts, and not where no label of ``multi`` passes one half."""
     for task, answers in zip(tasks, logits, strict=True):
         truth = labels[task.name]
         said = (answers > 0) if task.kind == "multi" else answers.argmax(1)
+        if len(truth) < FEWEST_TO_JUDGE or (task.kind == "multi" and not bool(said.any())):
+            continue
         if bool((said == said[:1]).all()) and not bool((truth == truth[:1]).all()):
             answer = (
                 "the same classes"

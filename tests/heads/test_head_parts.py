@@ -10,6 +10,7 @@ from llmembed.errors import ConfigError
 from llmembed.fusion import build_fusion
 from llmembed.heads import HEADS, HeadConfig
 from llmembed.heads.calibration import fit_temperature
+from llmembed.heads.memory import _allowed, free_bytes
 from llmembed.heads.modules import Dropout, FusedHeads, Scaler, build_head
 
 
@@ -80,6 +81,34 @@ def test_dropout_keeps_the_mean_and_drops_the_share(probability):
     dropped = (out.detach() == 0).float().flatten()[: 8 * 12000].view(-1, 8)
     assert torch.corrcoef(dropped.T).fill_diagonal_(0).abs().max() < 0.04
     assert torch.equal(dropout.eval()(x), x)
+
+
+def test_dropout_of_nearly_everything_is_still_dropout():
+    dropout = Dropout(0.999).train()
+    out = dropout(torch.ones(4000, 8))
+    assert bool(out.isfinite().all())
+    assert 0 < (out != 0).float().mean().item() < 0.01
+
+
+GROUPS = {
+    "2": ("0::/a/b\n", "a", "memory.max", "memory.current"),
+    "1": ("9:cpu:/\n5:memory:/a/b\n", "memory/a", "memory.limit_in_bytes", "memory.usage_in_bytes"),
+}
+
+
+@pytest.mark.parametrize("version", GROUPS)
+def test_a_control_group_bounds_the_memory(version, tmp_path):
+    line, folder, limit, usage = GROUPS[version]
+    own = tmp_path / "self"
+    own.write_text(line)
+    for place, most in ((tmp_path / folder, "1000"), (tmp_path / folder / "b", "max")):
+        place.mkdir(parents=True)
+        (place / limit).write_text(most)
+        (place / usage).write_text("700")
+        (place / "memory.stat").write_text("anon 500\ninactive_file 200\n")
+    assert _allowed(own, tmp_path) == [500]
+    assert _allowed(tmp_path / "none", tmp_path) == []
+    assert 0 < free_bytes(torch.device("cpu")) < 2**50
 
 
 def test_a_fusions_dropout_is_replaced_by_the_quick_one():
