@@ -15,6 +15,8 @@ from transformers import (
     AutoTokenizer,
     DebertaV2Config,
     DebertaV2Model,
+    FlaubertConfig,
+    FlaubertModel,
     XLMConfig,
     XLMModel,
 )
@@ -233,6 +235,9 @@ def save_other(kind: str, folder: Path) -> Path:
     words = {"pad_index": 0, "bos_index": 2, "eos_index": 3, "unk_index": 1, "mask_index": 4}
     if kind == "xlm":
         model = XLMModel(XLMConfig(**shape, **sizes, **words))
+    elif kind == "flaubert":
+        # Without a mask it takes tokens of this id for padding.
+        model = FlaubertModel(FlaubertConfig(**shape, **sizes, **words, pad_token_id=0))
     else:
         model = DebertaV2Model(
             DebertaV2Config(
@@ -252,7 +257,7 @@ def save_other(kind: str, folder: Path) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("kind", ["xlm", "deberta"])
+@pytest.mark.parametrize("kind", ["xlm", "flaubert", "deberta"])
 def test_models_laid_out_otherwise(kind, tmp_path):
     folder = save_other(kind, tmp_path / kind)
     spec = resolve(str(folder), reads="mean:1-5 cls:1-2", dtype="float32")
