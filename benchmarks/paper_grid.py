@@ -45,8 +45,8 @@ def markdown(found: dict[str, dict[str, Any]], command: str) -> str:
         f"Made by `{command}`.",
         "",
         f"Backbones {first['backbones']}; views {views}; head {first['head']}. Validation "
-        "accuracy, mean ± standard deviation over seeds (20ng: mean of its two tasks). The last line is the "
-        "standard error that the size of the validation part alone brings.",
+        "accuracy, mean ± standard deviation over seeds (20ng: mean of its two tasks). "
+        "The last line is the standard error that the size of the validation part alone brings.",
         "",
         "| fusion | σ | " + " | ".join(names) + " |",
         "|---|---|" + "---|" * len(names),
