@@ -14,7 +14,7 @@ WORDS = {
 }
 
 
-def write_csv(path: Path, *, rows: int = 240) -> Path:
+def write_csv(path: Path, *, rows: int = 300) -> Path:
     """Texts whose words follow from their topic, with a few words of others."""
     rng = np.random.default_rng(0)
     lines = ["text,topic"]
