@@ -115,9 +115,7 @@ def _against_peers(spec: Any, texts: list[str], options: Any, local: Any) -> dic
 
     folder = str(_folder(spec))
     default = SentenceTransformer(folder, device="cpu")
-    same = SentenceTransformer(
-        folder, device="cpu", model_kwargs={"dtype": spec.dtype}
-    )
+    same = SentenceTransformer(folder, device="cpu", model_kwargs={"dtype": spec.dtype})
     default.max_seq_length = same.max_seq_length = spec.max_tokens
     arms = {
         "ours": lambda: _stored(spec, texts, local)[0],

@@ -29,10 +29,9 @@ class Linear:
         """Probabilities float32 (N, C) from ``features`` (N, F), dense or sparse."""
         logits = np.asarray(features @ self.weights) + self.bias
         if kind == "multi":
-            return (1 / (1 + np.exp(-np.clip(logits, -80, 80)))).astype(np.float32)
-        logits = logits - logits.max(axis=1, keepdims=True)
-        odds = np.exp(logits)
-        return (odds / odds.sum(axis=1, keepdims=True)).astype(np.float32)
+            return np.asarray(1 / (1 + np.exp(-np.clip(logits, -80, 80))), dtype=np.float32)
+        odds = np.exp(logits - logits.max(axis=1, keepdims=True))
+        return np.asarray(odds / odds.sum(axis=1, keepdims=True), dtype=np.float32)
 
 
 def check_kinds(method: str, tasks: Sequence[Task]) -> None:

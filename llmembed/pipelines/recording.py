@@ -61,19 +61,17 @@ def _log_pictures(run: Run, result: Result, task: str) -> None:
 
     scores = (result.test or result.valid)[task]
     with tempfile.TemporaryDirectory() as folder:
-        for name, draw, has in (
-            ("confusion", lambda path: confusion_picture(scores, path), scores.confusion),
-            (
-                "coverage",
-                lambda path: coverage_picture({result.label: result.selective[task]}, path),
-                task in result.selective,
-            ),
-            ("reliability", lambda path: reliability_picture(scores, path), scores.reliability),
-        ):
-            if has:
-                path = Path(folder, f"{_plain(task)}_{name}.png")
-                draw(path)
-                run.figure(path)
+        start = Path(folder, _plain(task))
+        drawn: list[Path] = []
+        if scores.confusion:
+            drawn.append(confusion_picture(scores, f"{start}_confusion.png"))
+        if task in result.selective:
+            curves = {result.label: result.selective[task]}
+            drawn.append(coverage_picture(curves, f"{start}_coverage.png"))
+        if scores.reliability:
+            drawn.append(reliability_picture(scores, f"{start}_reliability.png"))
+        for path in drawn:
+            run.figure(path)
 
 
 def log_leaderboard(run: Run, board: Leaderboard) -> None:

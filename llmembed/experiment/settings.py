@@ -1,4 +1,4 @@
-"""What a YAML file and the command line may say, and the objects built from it.
+"""The settings, as pydantic models: unknown keys are refused, values are checked.
 
 An experiment names the data, the backbones, the views read from them, the methods to fit and where
 to run. Unknown keys and bad values are answered by one sentence that names the key.
@@ -6,19 +6,15 @@ to run. Unknown keys and bad values are answered by one sentence that names the 
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator
 
 from llmembed.errors import ConfigError
+from llmembed.experiment.mistakes import one_of, sentence, suggest
 from llmembed.heads import HeadConfig
-
-RECIPES = Path(__file__).parent / "recipes"
 
 
 class _Settings(BaseModel):
@@ -92,7 +88,7 @@ class FusedSettings(_Settings):
     def _known(cls, name: str) -> str:
         from llmembed.fusion import FUSIONS
 
-        return _one_of(name, FUSIONS)
+        return one_of(name, FUSIONS)
 
     @field_validator("head")
     @classmethod
@@ -152,7 +148,7 @@ def head_config(values: Mapping[str, Any]) -> HeadConfig:
     known = {field.name: None for field in fields(HeadConfig) if field.name != "seed"}
     for key in changes:
         if key not in known:
-            raise ConfigError(f"unknown key {key!r}{_suggest(key, {'recipe': None, **known})}")
+            raise ConfigError(f"unknown key {key!r}{suggest(key, {'recipe': None, **known})}")
     if recipe not in ("ours", "paper"):
         raise ConfigError(f"unknown recipe {recipe!r}; known are ours, paper")
     base = HeadConfig.paper() if recipe == "paper" else HeadConfig()
@@ -160,7 +156,7 @@ def head_config(values: Mapping[str, Any]) -> HeadConfig:
         # pydantic reads 1e-3, which YAML takes for a word, and refuses 2.5 epochs.
         return TypeAdapter(HeadConfig).validate_python({**base.to_json(), **changes})
     except ValidationError as error:
-        raise ConfigError(_sentence(error)) from None
+        raise ConfigError(sentence(error)) from None
 
 
 class Experiment(_Settings):
@@ -190,127 +186,7 @@ class Experiment(_Settings):
         return methods
 
 
-def recipes() -> dict[str, Path]:
-    """The ready experiments by name."""
-    return {path.stem: path for path in sorted(RECIPES.glob("*.yaml"))}
-
-
-def load_experiment(
-    recipe: str,
-    *,
-    changes: Mapping[str, Any] | None = None,
-    overrides: Sequence[str] = (),
-    only: Sequence[str] | None = None,
-) -> Experiment:
-    """The experiment of a recipe's name or a YAML file, changed.
-
-    ``changes``: dotted key -> value. ``overrides``: ``KEY=VALUE`` words, values read as YAML,
-    applied last. ``only``: keep these methods.
-
-    Raises:
-        ConfigError: unknown recipe, key or method, or a value of the wrong kind.
-    """
-    path = _find(recipe)
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        reason = " ".join(str(error).split())
-        raise ConfigError(f"{recipe}: can't be read as YAML: {reason}") from None
-    if not isinstance(content, dict):
-        raise ConfigError(f"{recipe}: expected `key: value` lines at the top")
-    for key, value in (changes or {}).items():
-        _put(content, key, value)
-    for word in overrides:
-        key, _, text = word.partition("=")
-        try:
-            _put(content, key, yaml.safe_load(text))
-        except yaml.YAMLError:
-            raise ConfigError(f"{word}: the value can't be read as YAML") from None
-    if only is not None:
-        methods = content.get("methods") or {}
-        for name in only:
-            if name not in methods:
-                raise ConfigError(f"no method {name!r} in {recipe}{_suggest(name, methods)}")
-        content["methods"] = {name: methods[name] for name in only}
-    try:
-        experiment = Experiment.model_validate(content)
-    except ValidationError as error:
-        raise ConfigError(f"{recipe}: {_sentence(error)}") from None
-    if "backbones.encoder.model" in (changes or {}) and not _reads_encoder(experiment):
-        raise ConfigError(
-            f"--backbone: no view of {recipe} reads `encoder`; "
-            f"set backbones.NAME.model for {' or '.join(experiment.backbones)}"
-        )
-    return experiment
-
-
-def _reads_encoder(experiment: Experiment) -> bool:
-    words = [*experiment.views.values()]
-    for method in experiment.methods.values():
-        words += [method.view] if isinstance(method, ProbeSettings) else []
-        words += (method.views or {}).values() if isinstance(method, FusedSettings) else []
-    return any(word.split()[:1] == ["encoder"] for word in words)
-
-
-def _find(recipe: str) -> Path:
-    known = recipes()
-    if recipe in known:
-        return known[recipe]
-    path = Path(recipe)
-    if path.suffix in (".yaml", ".yml"):
-        if not path.is_file():
-            raise ConfigError(f"there is no file {recipe}")
-        return path
-    raise ConfigError(f"no recipe {recipe!r}{_suggest(recipe, known)}")
-
-
-def _put(content: dict[str, Any], key: str, value: Any) -> None:
-    *parents, last = key.split(".")
-    for parent in parents:
-        inner = content.setdefault(parent, {})
-        if not isinstance(inner, dict):
-            raise ConfigError(f"{key}: {parent} is a value, not a group of settings")
-        content = inner
-    content[last] = value
-
-
-def _one_of(name: str, known: Mapping[str, Any]) -> str:
-    if name not in known:
-        raise ValueError(f"unknown name {name!r}{_suggest(name, known)}")
-    return name
-
-
-def _suggest(name: str, known: Mapping[str, Any]) -> str:
-    near = difflib.get_close_matches(str(name), [str(key) for key in known], n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
-    return f"; known are {', '.join(map(str, known))}{hint}"
-
-
-def _sentence(error: ValidationError) -> str:
-    first = error.errors()[0]
-    kinds = ("lexical", "probe", "fused")
-    place = [str(part) for part in first["loc"] if not str(part).startswith("function-")]
-    # pydantic puts the kind of a method and the branch of a choice into the place; neither is a key
-    if len(place) > 2 and place[0] == "methods" and place[2] in kinds:
-        del place[2]
-    key = ".".join(
-        part for part in place if part not in ("int", "str", "list[str]", "literal['auto']")
-    )
-    if first["type"] == "extra_forbidden":
-        return f"{key}: unknown key{_suggest(place[-1], _keys(place[:-1]))}"
-    if first["type"] == "union_tag_invalid":
-        return f"{key}.kind: unknown method {first['ctx']['tag']!r}; known are {', '.join(kinds)}"
-    if first["type"] == "union_tag_not_found":
-        return f"{key}.kind: missing; known are {', '.join(kinds)}"
-    if first["type"] == "missing":
-        return f"{key}: missing"
-    reason = first["msg"].removeprefix("Value error, ")
-    if first["type"] == "value_error":  # our own words name the value already
-        return f"{key}: {reason}"
-    return f"{key}: {reason[0].lower()}{reason[1:]}, got {first['input']!r}"
-
-
-def _keys(place: Sequence[str]) -> Mapping[str, Any]:
+def known_keys(place: Sequence[str]) -> Mapping[str, Any]:
     """The settings known at ``place``, for the hint of a misspelled key."""
     groups: dict[str, type[BaseModel]] = {
         "data": Data,

@@ -1,0 +1,41 @@
+"""What a YAML file and the command line may say.
+
+::
+
+    settings   every setting, as pydantic models; unknown keys are refused
+    loading    recipe or file, options and KEY=VALUE words -> Experiment
+    mistakes   one sentence that names the key
+"""
+
+from __future__ import annotations
+
+from llmembed.experiment.loading import load_experiment, recipes
+from llmembed.experiment.settings import (
+    BackboneSettings,
+    BudgetSettings,
+    Data,
+    Experiment,
+    FusedSettings,
+    LexicalSettings,
+    PriceSettings,
+    ProbeSettings,
+    RuntimeSettings,
+    TrackingSettings,
+    head_config,
+)
+
+__all__ = [
+    "BackboneSettings",
+    "BudgetSettings",
+    "Data",
+    "Experiment",
+    "FusedSettings",
+    "LexicalSettings",
+    "PriceSettings",
+    "ProbeSettings",
+    "RuntimeSettings",
+    "TrackingSettings",
+    "head_config",
+    "load_experiment",
+    "recipes",
+]
