@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from llmembed.contract import Method
 from llmembed.errors import ConfigError
@@ -17,6 +17,7 @@ from llmembed.experiment import (
 
 if TYPE_CHECKING:
     from llmembed.backbones import BackboneSpec, View
+    from llmembed.backbones.spec import Dtype
 
 
 class Assembler:
@@ -161,11 +162,19 @@ class Assembler:
                 reads=reads or None,
                 max_tokens=settings.max_tokens,
                 long_texts=settings.long_texts,
-                dtype=settings.dtype,
+                dtype=self._dtype(settings),
                 template=settings.template,
                 trust_remote_code=settings.trust_remote_code,
             )
         return self._specs[name]
+
+    def _dtype(self, settings: BackboneSettings) -> Dtype | Literal["auto"]:
+        """One for the whole run. ``auto`` asks the hardware here, which says nothing of the GPUs
+        that a cluster is asked for."""
+        asked = self._experiment.runtime.gpus_per_actor
+        if settings.dtype == "auto" and asked != "auto" and asked > 0:
+            return "bfloat16"
+        return settings.dtype
 
     def _all_views(self) -> list[tuple[str, str]]:
         """Every view that some method uses, with its place in the experiment."""
