@@ -96,7 +96,9 @@ def main() -> None:
         name = f"paper-grid-{corpus}"
         changes = {"data.source": corpus, "runtime.files": args.files}
         sweep = load_sweep("paper-grid", changes=changes, overrides=args.set)
-        if (Path(args.files) / "sweeps" / name / "sweep.json").is_file():
+        if target.is_file():
+            print(f"{target} is there already: kept")
+        elif (Path(args.files) / "sweeps" / name / "sweep.json").is_file():
             resume(name, files=args.files, json_path=str(target))
         else:
             start(sweep, name=name, json_path=str(target))
