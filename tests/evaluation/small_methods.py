@@ -22,7 +22,7 @@ class WordVotes:
     priors: dict[str, np.ndarray]
     fit_usage: Usage
     method: str = "word-votes"
-    settings: dict[str, float] = field(default_factory=lambda: {"smoothing": 1.0})
+    chosen: dict[str, float] = field(default_factory=lambda: {"smoothing": 1.0})
 
     @property
     def parameters_trained(self) -> int:

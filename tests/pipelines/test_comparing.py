@@ -129,15 +129,15 @@ def test_epochs_pictures_and_tables_are_there(compared, client):
     assert {"leaderboard.md", "leaderboard.json", "experiment.json", "environment.json"} <= top
 
 
-def test_the_winner_is_champion_and_answers_as_a_pyfunc(compared):
+def test_the_winner_is_champion_and_answers_as_a_pyfunc(compared, monkeypatch):
     import mlflow
     import pandas as pd
 
     _, files, result = compared
     assert result.registered.alias == "champion"
-    mlflow.set_tracking_uri(f"sqlite:///{files}/mlflow.db")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{files}/mlflow.db")
     model = mlflow.pyfunc.load_model("models:/news@champion")
-    answer = model.predict(pd.DataFrame({"text": ["corn exports gained in week 3 of the year"]}))
+    answer = model.predict(pd.DataFrame({"text": ["the wheat harvest gained in week 12 of the year"]}))
     assert answer.loc[0, "topic"] == "grain"
     assert answer.loc[0, "mood"] == "good"
     assert 0 < answer.loc[0, "topic_score"] <= 1
