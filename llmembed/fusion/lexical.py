@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from llmembed.errors import DataError, ModelError
+from llmembed.fusion.tfidf import TfIdf
 
 WEIGHTS = "lexical.safetensors"
 SETTINGS = "lexical.json"
@@ -45,18 +46,6 @@ class LexicalView:
         assert self._components is not None, "fit or load first"
         return len(self._components)
 
-    def _vectoriser(self, vocabulary: Sequence[str] | None, min_df: int) -> Any:
-        from sklearn.feature_extraction.text import TfidfVectorizer
-
-        return TfidfVectorizer(
-            sublinear_tf=True,
-            ngram_range=(1, 2),
-            min_df=min_df,
-            max_features=self.max_terms,
-            dtype=np.float32,
-            vocabulary=None if vocabulary is None else list(vocabulary),
-        )
-
     def fit(self, texts: Sequence[str]) -> LexicalView:
         """Learn terms and reduction from the training texts; returns itself.
 
@@ -65,16 +54,8 @@ class LexicalView:
         from sklearn.utils.extmath import randomized_svd
         from threadpoolctl import threadpool_limits
 
-        tfidf, counted = None, None
-        for min_df in (2, 1):  # a handful of texts may share no term at all
-            tfidf = self._vectoriser(None, min_df)
-            try:
-                counted = tfidf.fit_transform(texts)
-                break
-            except ValueError:
-                continue
-        if counted is None:
-            raise DataError("the training texts hold no words to make a lexical view of")
+        tfidf = TfIdf(word_ngrams=2, max_terms=self.max_terms)
+        counted = tfidf.fit_transform(texts)
         rank = min(self.wanted, *counted.shape)
         # One thread: the factors are narrow, and the result must not depend on the cores there are.
         with threadpool_limits(1):
@@ -89,8 +70,6 @@ class LexicalView:
         """float32 (N, 1, D). A text without known words is all zeros."""
         if self._components is None:
             raise DataError("the lexical view is not fitted yet")
-        if len(texts) == 0:
-            return np.zeros((0, 1, self.width), np.float32)
         counted = self._tfidf.transform(texts)
         reduced = np.asarray(counted @ self._components.T, dtype=np.float32)
         return reduced[:, None, :]
@@ -102,14 +81,12 @@ class LexicalView:
         if self._components is None:
             raise DataError("the lexical view is not fitted yet")
         folder.mkdir(parents=True, exist_ok=True)
-        terms = [str(term) for term in self._tfidf.get_feature_names_out()]
-        idf = np.asarray(self._tfidf.idf_, dtype=np.float32)
-        save_file({"idf": idf, "components": self._components}, folder / WEIGHTS)
+        save_file({"idf": self._tfidf.idf, "components": self._components}, folder / WEIGHTS)
         settings = {
             "width": self.wanted,
             "max_terms": self.max_terms,
             "seed": self.seed,
-            "terms": terms,
+            "terms": self._tfidf.terms,
         }
         text = json.dumps(settings, ensure_ascii=False) + "\n"
         (folder / SETTINGS).write_text(text, encoding="utf-8")
@@ -126,9 +103,8 @@ class LexicalView:
             view = cls(
                 width=settings["width"], max_terms=settings["max_terms"], seed=settings["seed"]
             )
-            tfidf = view._vectoriser(settings["terms"], 1)
-            tfidf.idf_ = arrays["idf"]
-            view._tfidf = tfidf
+            tfidf = TfIdf(word_ngrams=2, max_terms=view.max_terms)
+            view._tfidf = tfidf.restore(settings["terms"], arrays["idf"])
             view._components = arrays["components"]
         except (OSError, KeyError, TypeError, ValueError, SafetensorError) as error:
             raise ModelError(f"no readable lexical view in {folder}: {error}") from error

@@ -137,7 +137,8 @@ def test_the_winner_is_champion_and_answers_as_a_pyfunc(compared, monkeypatch):
     assert result.registered.alias == "champion"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{files}/mlflow.db")
     model = mlflow.pyfunc.load_model("models:/news@champion")
-    answer = model.predict(pd.DataFrame({"text": ["the wheat harvest gained in week 12 of the year"]}))
+    text = "the wheat harvest gained in week 12 of the year"
+    answer = model.predict(pd.DataFrame({"text": [text]}))
     assert answer.loc[0, "topic"] == "grain"
     assert answer.loc[0, "mood"] == "good"
     assert 0 < answer.loc[0, "topic_score"] <= 1
