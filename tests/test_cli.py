@@ -137,3 +137,14 @@ def test_fit_save_predict_and_report_on_a_csv_of_ones_own(table: Path, tmp_path:
     done = run("report", "--files", "files", "--markdown", cwd=tmp_path)
     assert done.returncode == 0
     assert "lexical" in done.stdout.splitlines()[2]
+
+
+def test_doctor_finds_what_the_demo_needs(tmp_path: Path, capsys):
+    figures = tmp_path / "doctor.json"
+    assert main(["doctor", "--files", str(tmp_path / "files"), "--json", str(figures)]) == 0
+    found = json.loads(figures.read_text())
+    assert {"packages", "device", "energy", "minilm", "disk", "mlflow", "ray"} <= set(found)
+    assert "actor" in found["ray"]["found"]
+    counters = [*Path("/sys/class/powercap").glob("intel-rapl:*"), *Path("/dev").glob("nvidia0")]
+    if not counters:
+        assert "estimated" in found["energy"]["found"]

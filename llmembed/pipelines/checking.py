@@ -86,8 +86,13 @@ def _device() -> Finding:
 def _energy() -> Finding:
     from llmembed.metering import METERS
 
-    devices = {name: make() for name, make in METERS.items()}
-    measured = [name for name, meter in devices.items() if meter.measured and meter.read()]
+    measured = []
+    for name, make in METERS.items():
+        meter = make()
+        start = meter.read()
+        # NVML charges a GPU only once this process has used it; its counters say enough here.
+        if meter.measured and (meter.joules(start, meter.read()) or (name == "nvml" and start)):
+            measured.append(name)
     if measured:
         return True, f"measured by {', '.join(measured)}"
     return True, "no counter to read: joules are estimated from declared power, and marked ~"
