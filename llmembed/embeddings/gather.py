@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from filelock import FileLock
 
 from llmembed.contract import Usage
 from llmembed.embeddings.folder import ASIDE, Folder
@@ -109,12 +110,11 @@ def gather(store: Store, ledger: Ledger, place: Rows, digest: str, *, keep: bool
 
 
 def _put(aside: Path, target: Path) -> None:
-    """Rename ``aside``, unless another run gathered the same."""
-    with suppress(OSError):
-        aside.rename(target)
-        return
-    if _map(target) is None:
-        # An incomplete folder, or a foreign one, makes way.
+    """Rename ``aside``, unless another run gathered the same. An incomplete or foreign folder makes
+    way; runs take turns, so that none removes what another has just put there."""
+    with FileLock(target.with_suffix(".lock")):
+        if _map(target) is not None:
+            return
         shutil.rmtree(target, ignore_errors=True)
         with suppress(OSError):
             aside.rename(target)

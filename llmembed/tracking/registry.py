@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from filelock import FileLock
+
 from llmembed.contract import Task
 from llmembed.errors import ConfigError, ModelError
 from llmembed.tracking.connection import is_database
@@ -262,13 +264,6 @@ def _missing(error: Any) -> bool:
 def _one_at_a_time(uri: str, name: str) -> Iterator[None]:
     """Registrations of one name take turns on this machine: champion is read, compared and set
     by several calls, which MLflow can't make one."""
-    try:
-        import fcntl
-    except ImportError:  # not on Windows
-        yield
-        return
     digest = hashlib.sha256(f"{uri}\n{name}".encode()).hexdigest()[:16]
-    path = Path(tempfile.gettempdir()) / f"llmembed-register-{os.getuid()}-{digest}.lock"
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    with FileLock(Path(tempfile.gettempdir()) / f"llmembed-register-{os.getuid()}-{digest}.lock"):
         yield
