@@ -78,20 +78,27 @@ class CoOccurrence(Fusion):
         self.features = self.rows**2 + self._joined()
 
     def aligned(self, views: Mapping[str, Tensor]) -> Tensor:
-        """X, (B, H, K)."""
-        rows: list[Tensor] = []
-        for view in self.stacked:
-            if view not in self.maps:
-                rows.append(views[view])
-                continue
-            maps = self.maps[view]
-            assert isinstance(maps, nn.ModuleList)
-            for depth, linear in enumerate(maps):
-                mapped = linear(views[view][:, depth])
-                if self.align == "relu":
-                    mapped = self.drop(torch.relu(mapped))
-                rows.append(mapped.unsqueeze(1))
-        return torch.cat(rows, dim=1)
+        """X, (B, H, K). A view's maps are one batched product, and what follows is done once for
+        all of them: the matrices are small, and calls are what they cost."""
+        own = [view for view in self.stacked if view in self.maps]
+        if not own:
+            return torch.cat([views[view] for view in self.stacked], dim=1)
+        mapped = torch.cat([self._mapped(view, views[view]) for view in own])
+        if self.align == "relu":
+            mapped = self.drop(torch.relu(mapped))
+        mapped = mapped.transpose(0, 1)
+        if own == list(self.stacked):
+            return mapped
+        depths = [self.shapes[view][0] for view in own]
+        rows = dict(zip(own, torch.split(mapped, depths, dim=1), strict=True))
+        return torch.cat([rows.get(view, views[view]) for view in self.stacked], dim=1)
+
+    def _mapped(self, view: str, values: Tensor) -> Tensor:
+        """(B, L, D) -> (L, B, K)."""
+        maps = [each for each in self.maps[view].children() if isinstance(each, nn.Linear)]
+        weight = torch.stack([each.weight.T for each in maps])
+        bias = torch.stack([each.bias for each in maps]).unsqueeze(1)
+        return torch.baddbmm(bias, values.transpose(0, 1), weight)
 
     def fuse(self, views: Mapping[str, Tensor]) -> list[Tensor]:
         stacked = self.aligned(views)

@@ -69,10 +69,12 @@ class Rows:
         self._buffer = torch.empty(0) if self._all is None else self._all[:0].clone()
 
     def _scaled_views(self, dtype: torch.dtype) -> dict[str, Tensor]:
-        """All rows of the views, scaled."""
+        """All rows of the views (N, L, D), scaled; depth by depth in memory, as maps read them."""
         kept = {
-            name: torch.empty(self.count, *shape, dtype=dtype, device=self.device)
-            for name, shape in self.model.shapes.items()
+            name: torch.empty(depths, self.count, width, dtype=dtype, device=self.device).transpose(
+                0, 1
+            )
+            for name, (depths, width) in self.model.shapes.items()
         }
         for part in self._parts():
             for name, view in self.model.scaled_views(self._read(part)).items():
@@ -86,7 +88,7 @@ class Rows:
         if isinstance(rows, slice):
             views = {name: view[rows] for name, view in self._views.items()}
         else:
-            views = {name: view.index_select(0, rows) for name, view in self._views.items()}
+            views = {name: _drawn(view, rows) for name, view in self._views.items()}
         if not torch.is_autocast_enabled(self.device.type):
             views = {name: view.float() for name, view in views.items()}
         fused: Tensor = self.model.fusion(views)
@@ -150,6 +152,15 @@ class Rows:
                 for part in self._parts()
             ]
         return [torch.cat(task).float().clone() for task in zip(*pieces, strict=True)]
+
+
+def _drawn(view: Tensor, rows: Tensor) -> Tensor:
+    """``view[rows]`` (B, L, D) of a view (N, L, D) that is kept depth by depth."""
+    count, depths, width = view.shape
+    starts = torch.arange(depths, device=rows.device).unsqueeze(1) * count
+    flat = view.transpose(0, 1).reshape(depths * count, width)
+    drawn = flat.index_select(0, (starts + rows).flatten())
+    return drawn.view(depths, len(rows), width).transpose(0, 1)
 
 
 def _scaler(module: torch.nn.Module) -> Scaler:
