@@ -34,7 +34,7 @@ from llmembed.heads.training import (
     _truth,
 )
 
-Stack = Callable[[Sequence[FusionModule], torch.device], StackedFusion]
+Stack = Callable[[Sequence[FusionModule], torch.device, torch.dtype], StackedFusion]
 """Puts fusions that have parameters side by side: ``llmembed.fusion.grouped.stack``."""
 OnEpoch = Callable[[int, int, Mapping[str, float]], None]
 """Called with a fit's number, the epoch and what validation says of it."""
@@ -103,9 +103,11 @@ class _Group:
                 self.orders.append(order)
         self.parametric = fits[0].fusion.has_parameters
         self.rows = SharedRows(fits, self.models, pool, self.low, parametric=self.parametric)
-        # Heads with one rate and decay stand together, so that one call steps them all.
+        # Fits of one rate and decay stand together: one call steps them all. So do those of one
+        # seed, which read the same batches.
         rates = [(f.config.learning_rate, f.config.weight_decay) for f in fits]
-        self.active = torch.tensor(sorted(range(len(fits)), key=lambda i: rates[i]), device=device)
+        together = sorted(range(len(fits)), key=lambda i: (rates[i], fits[i].config.seed))
+        self.active = torch.tensor(together, device=device)
         configs = [fits[i].config for i in self.active.tolist()]
         cuts = cuts_of(configs, device)
         in_order = [self.models[i] for i in self.active.tolist()]
@@ -116,7 +118,8 @@ class _Group:
         self.fusion: StackedFusion | None = None
         if self.parametric:
             assert stack is not None, "fusions with parameters need `stack`"
-            self.fusion = stack([cast(FusionModule, m.fusion) for m in in_order], device)
+            fusions = [cast(FusionModule, m.fusion) for m in in_order]
+            self.fusion = stack(fusions, device, self.low)
         self.targets = [Targets.make(task, truth[task.name], configs) for task in tasks]
         self.draws = [DropoutDraws([c.seed for c in configs], device) for _ in tasks]
         self.moments = [(torch.zeros_like(p), torch.zeros_like(p)) for p in self.parameters]
@@ -161,29 +164,29 @@ class _Group:
         return total / self.count
 
     def _step(self, rows: Tensor, share: float) -> Tensor:
-        fused = None
         if self.fusion is None:
             features = self.rows.features(self.active, rows)
         else:
-            with torch.enable_grad():
-                fused = self.rows.fused(self.fusion, self.active, rows)
-            features = fused.detach().to(self.low)
+            runs = self.rows.batches(self.fusion, self.active, rows, self.draws[0])
+            features = self.rows.scaled(self.fusion.forward(runs), self.active)
         losses = torch.zeros(len(rows), device=self.device)
         towards: Tensor | None = None
         for stack, targets, draws in zip(self.stacks, self.targets, self.draws, strict=True):
             octets = draws.draw(rows.shape[1], stack.widths()) if stack.drops else []
             loss, d = targets.loss(stack.forward(features, octets), rows)
             losses += loss
-            back = stack.backward(d, features=fused is not None)
+            back = stack.backward(d, features=self.fusion is not None)
             if back is not None:
                 towards = back.float() if towards is None else towards + back.float()
         gradients = [g for stack in self.stacks for g in stack.gradients]
-        if self.fusion is not None and fused is not None:
-            own = torch.autograd.grad(fused, self.fusion.parameters, towards)
-            gradients += [g.contiguous() for g in own]  # the fused step reads memory in a row
+        if self.fusion is not None and towards is not None:
+            self.fusion.backward(self.rows.unscaled(towards, self.active))
+            gradients += self.fusion.gradients
         self._optimise(gradients, share)
         for stack in self.stacks:
             stack.refresh()
+        if self.fusion is not None:
+            self.fusion.refresh()
         return losses
 
     def _optimise(self, gradients: Sequence[Tensor], share: float) -> None:
@@ -193,7 +196,7 @@ class _Group:
         step = torch.tensor(float(self.steps), device=self.device)
         for start, stop, rate, decay in self._runs():
             cut = slice(start, stop)
-            params = [p.detach()[cut] for p in self.parameters]
+            params = [p[cut] for p in self.parameters]
             adamw(
                 params,
                 [g[cut] for g in gradients],
@@ -258,14 +261,14 @@ class _Group:
 
     def _valid_logits(self, number: int, row: int) -> list[Tensor]:
         if self.fusion is not None:
-            self._set_fusion(number, [p.detach()[row] for p in self.fusion.parameters])
+            self._set_fusion(number, self.fusion.values(row))
         x = self.rows.valid(number, self.models[number])
         return [stack.logits(x.to(self.low), row) for stack in self.stacks]
 
     def _save(self, number: int, row: int) -> None:
         """Put the row's weights into the fit's own modules."""
         if self.fusion is not None:
-            self.chosen[number] = [p.detach()[row].clone() for p in self.fusion.parameters]
+            self.chosen[number] = [value.clone() for value in self.fusion.values(row)]
         for head, stack in zip(self.models[number].heads, self.stacks, strict=True):
             linears = [m for m in head.modules() if isinstance(m, nn.Linear)]
             for m, weight, bias in zip(linears, stack.weights, stack.biases, strict=True):

@@ -47,12 +47,9 @@ class Rows:
         self.model, self.views, self.count, self.device = model, views, count, device
         self.once = not model.fusion.has_parameters
         if resident is None:
-            if self.once:  # in bfloat16 it stands beside the float32 from which it is made
-                row_bytes = int(model.fusion.features) * (6 if bf16 else 4)
-            else:
-                values = sum(depths * width for depths, width in model.shapes.values())
-                row_bytes = values * (2 if bf16 else 4)
-            resident = count * row_bytes < free_bytes(device) / 2
+            values = sum(depths * width for depths, width in model.shapes.values())
+            kept = int(model.fusion.features) if self.once else values
+            resident = count * kept * (2 if bf16 else 4) < free_bytes(device) / 2
         self._all: Tensor | None = None
         self._views: dict[str, Tensor] = {}
         with torch.no_grad():
@@ -88,22 +85,25 @@ class Rows:
         if isinstance(rows, slice):
             views = {name: view[rows] for name, view in self._views.items()}
         else:
-            views = {name: _drawn(view, rows) for name, view in self._views.items()}
+            views = {
+                name: drawn(view.transpose(0, 1), rows).transpose(0, 1)
+                for name, view in self._views.items()
+            }
         if not torch.is_autocast_enabled(self.device.type):
             views = {name: view.float() for name, view in views.items()}
         fused: Tensor = self.model.fusion(views)
         return fused
 
     def _computed(self, model: FusedHeads, *, bf16: bool, fit: bool) -> Tensor:
-        """Scaled features (N, F) of all rows."""
-        whole = torch.empty(self.count, int(model.fusion.features), device=self.device)
-        for part in self._parts():
-            whole[part] = model.fused(self._read(part))
+        """Scaled features (N, F) of all rows. To fit the scaler they are fused a first time: that
+        costs less than memory for all of them in float32."""
         if fit and model.scaled:
-            _scaler(model.feature_scaler).fit(whole[part] for part in self._parts())
-        kept = torch.empty_like(whole, dtype=torch.bfloat16) if bf16 else whole
+            fused = (model.fused(self._read(part)) for part in self._parts())
+            _scaler(model.feature_scaler).fit(fused)
+        dtype = torch.bfloat16 if bf16 else torch.float32
+        kept = torch.empty(self.count, int(model.fusion.features), dtype=dtype, device=self.device)
         for part in self._parts():
-            kept[part] = model.feature_scaler(whole[part])
+            kept[part] = model.features(self._read(part))
         return kept
 
     def _parts(self) -> list[slice]:
@@ -154,13 +154,12 @@ class Rows:
         return [torch.cat(task).float().clone() for task in zip(*pieces, strict=True)]
 
 
-def _drawn(view: Tensor, rows: Tensor) -> Tensor:
-    """``view[rows]`` (B, L, D) of a view (N, L, D) that is kept depth by depth."""
-    count, depths, width = view.shape
+def drawn(view: Tensor, rows: Tensor) -> Tensor:
+    """``view[:, rows]`` (L, B, D) of a view (L, N, D)."""
+    depths, count, width = view.shape
     starts = torch.arange(depths, device=rows.device).unsqueeze(1) * count
-    flat = view.transpose(0, 1).reshape(depths * count, width)
-    drawn = flat.index_select(0, (starts + rows).flatten())
-    return drawn.view(depths, len(rows), width).transpose(0, 1)
+    flat = view.view(depths * count, width).index_select(0, (starts + rows).flatten())
+    return flat.view(depths, len(rows), width)
 
 
 def _scaler(module: torch.nn.Module) -> Scaler:

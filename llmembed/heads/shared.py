@@ -15,7 +15,8 @@ from torch import Tensor
 from llmembed.errors import DataError
 from llmembed.heads.config import HeadConfig
 from llmembed.heads.modules import FusedHeads, FusionModule, Scaler
-from llmembed.heads.rows import CHUNK, to_tensor
+from llmembed.heads.rows import CHUNK, drawn, to_tensor
+from llmembed.heads.stacked import DropoutDraws
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,14 +34,34 @@ class Fit:
     stacking: Hashable = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """Fits ``start`` to ``stop`` of a group, which read one batch of ``views`` (L, B, D) and draw
+    the same ``octets`` for dropout."""
+
+    start: int
+    stop: int
+    views: Mapping[str, Tensor]
+    octets: Tensor | None
+
+
 class StackedFusion(Protocol):
     """G fusions of equal shape, with parameters (G, …), side by side."""
 
     parameters: list[Tensor]
+    gradients: list[Tensor]
+    cut: int
+    drawn: tuple[int, int]
 
     def keep(self, rows: Tensor) -> None: ...
 
-    def __call__(self, views: Mapping[str, Tensor], *, training: bool) -> Tensor: ...
+    def refresh(self) -> None: ...
+
+    def values(self, row: int) -> list[Tensor]: ...
+
+    def forward(self, runs: Sequence[Run]) -> Tensor: ...
+
+    def backward(self, d: Tensor) -> None: ...
 
 
 def shape_key(fit: Fit, count: int) -> Hashable:
@@ -110,7 +131,7 @@ class SharedRows:
     """Rows of a group's fits, by fit and row number.
 
     Fusions without parameters: features (U, N, F) of the U distinct ones, in ``low``. With
-    parameters: the scaled views, fused anew for each batch. The models' scalers are set.
+    parameters: the scaled views, read anew for each batch. The models' scalers are set.
     """
 
     def __init__(
@@ -147,6 +168,9 @@ class SharedRows:
         self._features = torch.cat(features) if features else torch.empty(0)
         self.count = len(next(iter(fits[0].views.values())))
         self.of = torch.tensor(self._of, device=pool.device)
+        self._kept: dict[str, Tensor] = {}
+        self._mean = torch.empty(0)
+        self._scale: Tensor | None = None
         if parametric and models[0].scaled:
             scalers = [cast(Scaler, model.feature_scaler) for model in models]
             self._mean = torch.stack([s.mean for s in scalers]).unsqueeze(1)
@@ -187,14 +211,42 @@ class SharedRows:
         drawn = self._features.index_select(0, at.flatten())
         return drawn.view(*rows.shape, drawn.shape[1])
 
-    def fused(self, fusion: StackedFusion, active: Tensor, rows: Tensor) -> Tensor:
-        """The same through a fusion with parameters, in float32, with gradients."""
-        views = self._views(self.fits[0])
-        batch = {name: view[rows] for name, view in views.items()}
-        fused = fusion(batch, training=True)
-        if self.fits[0].config.inputs != "standard":
-            return fused
-        return (fused - self._mean[active]) * self._scale[active]
+    def batches(
+        self, fusion: StackedFusion, active: Tensor, rows: Tensor, draws: DropoutDraws
+    ) -> list[Run]:
+        """What a fusion with parameters reads for the fits ``active`` (G,) at ``rows`` (G, B):
+        one batch for each run of fits of one seed."""
+        runs: list[Run] = []
+        seeds = [self.fits[i].config.seed for i in active.tolist()]
+        for _, group in itertools.groupby(enumerate(seeds), key=lambda each: each[1]):
+            members = [row for row, _ in group]
+            first, size = members[0], rows.shape[1]
+            octets = None
+            if fusion.cut:
+                mapped, width = fusion.drawn
+                octets = draws.of_row(first, mapped * size * width).view(mapped, size, width)
+            views = {name: drawn(view, rows[first]) for name, view in self._low_views().items()}
+            runs.append(Run(start=first, stop=members[-1] + 1, views=views, octets=octets))
+        return runs
+
+    def _low_views(self) -> dict[str, Tensor]:
+        """The scaled views (L, N, D) of a group whose fusion has parameters."""
+        if not self._kept:
+            self._kept = {
+                name: view.transpose(0, 1).to(self.low).contiguous()
+                for name, view in self._views(self.fits[0]).items()
+            }
+        return self._kept
+
+    def scaled(self, fused: Tensor, active: Tensor) -> Tensor:
+        """Features (G, B, F) of a fusion with parameters as the heads read them."""
+        if self._scale is None:
+            return fused.to(self.low)
+        return (fused - self._mean[active]).mul_(self._scale[active]).to(self.low)
+
+    def unscaled(self, d: Tensor, active: Tensor) -> Tensor:
+        """The derivative by features from the one by scaled features."""
+        return d if self._scale is None else d * self._scale[active]
 
     def valid(self, number: int, model: FusedHeads) -> Tensor:
         """Scaled features (N, F) of the validation rows, float32."""

@@ -196,6 +196,12 @@ class DropoutDraws:
     def keep(self, rows: Tensor) -> None:
         self.of = self.of[rows]
 
+    def of_row(self, row: int, count: int) -> Tensor:
+        """uint8 (count,) from the stream of one fit's seed."""
+        words = torch.empty((count + 7) // 8, dtype=torch.int64, device=self.device)
+        words.random_(-(2**63), None, generator=self._generators[int(self.of[row])])
+        return words.view(torch.uint8)[:count]
+
     def draw(self, batch: int, widths: Sequence[int]) -> list[Tensor]:
         """uint8 (G, B, out) for each hidden layer."""
         drawn = []
