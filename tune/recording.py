@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from llmembed.tracking import Driver, Run, Tracking
 from tune.board import Standing, pareto, words
 from tune.ledger import Ledger, Record
+from tune.settings import Sweep
 
 if TYPE_CHECKING:
     from llmembed.texts import Corpus
@@ -33,6 +34,18 @@ def reopened(tracking: Tracking, run_id: str, name: str) -> Iterator[Run]:
         run.abandon("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED", error)
         raise
     run.end("FINISHED")
+
+
+def log_corpus_once(run: Run, sweep: Sweep, corpus: Corpus) -> None:
+    """Params, data and space of the sweep, as MLflow takes them once."""
+    if "llmembed.corpus" in run.client.get_run(run.id).data.tags:
+        return
+    from llmembed.experiment import FusedSettings
+    from llmembed.pipelines.recording import log_corpus
+
+    log_corpus(run, sweep.experiment({"tuned": FusedSettings(kind="fused")}), corpus)
+    run.params({"search": sweep.search.model_dump(), "space": sweep.space, "head": sweep.head})
+    run.json(sweep.model_dump(mode="json"), "sweep.json")
 
 
 def log_fit(parent: Run, ledger: Ledger, record: Record, corpus: Corpus) -> None:

@@ -13,11 +13,10 @@ from llmembed.errors import ConfigError
 from llmembed.pipelines.assembler import Assembler
 from llmembed.pipelines.assembly import described, files_folder, make_corpus, make_runtime
 from llmembed.pipelines.printing import console, say_corpus, write_json
-from llmembed.pipelines.recording import log_corpus
 from tune.board import Live, Standing, pareto, standings
 from tune.data import SharedData, share
 from tune.ledger import Ledger, Planned, Record
-from tune.recording import log_fit, log_outcome, reopened
+from tune.recording import log_corpus_once, log_fit, log_outcome, reopened
 from tune.settings import Sweep, sweep_from
 from tune.spaces import Range, Space
 from tune.telling import Found, files_option, say, to_json
@@ -158,8 +157,6 @@ class _Search:
         return {n: assembler.view(w, f"views.{n}") for n, w in self.sweep.views.items()}
 
     def whole(self) -> Found:
-        from tune.winning import crown
-
         log_corpus_once(self.run, self.sweep, self.corpus)
         for record in list(self.ledger.records.values()):
             if record.run is None:  # killed between writing and telling
@@ -176,13 +173,26 @@ class _Search:
         )
         found = standings(self.ledger.records)
         chosen = {each.configuration for each in finalists}
-        winner = next((each for each in found if each.configuration in chosen), None)
+        told = self.ledger.facts.get("outcome")
+        winner = next(
+            (
+                each
+                for each in found
+                if (
+                    each.configuration.id == told["winner"]
+                    if told
+                    else each.configuration in chosen
+                )
+            ),
+            None,
+        )
         log_outcome(self.run, self.ledger, found, winner, self.objective)
-        test = {}
-        if winner is not None:
-            test = crown(
-                self.sweep, winner, self.corpus, self.runtime, self.run, self.ledger.folder
-            )
+        test: Mapping[str, Any] = {}
+        if told:
+            self.out.print("this sweep was over before: its test figures are not read anew")
+            test = told["test"]
+        elif winner is not None:
+            test = self._crowned(winner)
         return Found(
             name=self.ledger.name,
             standings=found,
@@ -192,6 +202,15 @@ class _Search:
             test=test,
             folder=self.ledger.folder,
         )
+
+    def _crowned(self, winner: Standing) -> Mapping[str, Any]:
+        """The winner's test figures, noted: test is read once, whatever is resumed later."""
+        from tune.winning import crown
+
+        folder = self.ledger.folder
+        test = crown(self.sweep, winner, self.corpus, self.runtime, self.run, folder)
+        self.ledger.note(outcome={"winner": winner.configuration.id, "test": test})
+        return test
 
     def _try(self) -> None:
         """Walk the space."""
@@ -303,14 +322,3 @@ class _Search:
         paths = [*self.data.arrays.values(), *self.data.lexical.values()]
         copies = {path: ray.put(np.load(path, mmap_mode="r")) for path in paths}
         return replace(self.data, copies=copies)
-
-
-def log_corpus_once(run: Run, sweep: Sweep, corpus: Corpus) -> None:
-    """Params, data and space of the sweep, as MLflow takes them once."""
-    if "llmembed.corpus" in run.client.get_run(run.id).data.tags:
-        return
-    from llmembed.experiment import FusedSettings
-
-    log_corpus(run, sweep.experiment({"tuned": FusedSettings(kind="fused")}), corpus)
-    run.params({"search": sweep.search.model_dump(), "space": sweep.space, "head": sweep.head})
-    run.json(sweep.model_dump(mode="json"), "sweep.json")

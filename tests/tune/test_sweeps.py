@@ -121,11 +121,38 @@ def test_resume_runs_what_is_missing_and_nothing_else(grid, place):
     assert set(after) - set(before) == {f"{r.planned.id}.json" for r in lost}
     assert all(after[name] == before[name] for name in before)
     assert again.winner.configuration == found.winner.configuration
+    assert again.test == found.test
+    tracking = Tracking(None, "news", files=folder / "files")
+    runs = tracking.client.search_runs([tracking.experiment_id], max_results=500)
+    read_test = [r for r in runs if any(key.startswith("test/") for key in r.data.metrics)]
+    assert len(read_test) == 2, "test is read by the winner's seeds, once"
     new = Ledger.open(found.folder).records
     for record in lost:
         assert new[record.planned.id].figures["valid_accuracy"] == pytest.approx(
             record.figures["valid_accuracy"], abs=0.1
         )
+
+
+def test_median_stopping_ends_what_lags_behind(place):
+    """Rates so small that nothing is learnt stay below the median of the others."""
+    sweep = sweep_of(
+        place,
+        **{
+            "space": {"fusion": ["last", "avg", "max"], "learning_rate": [0.005, 0.004, 1e-7]},
+            "head": {"widths": [16], "epochs": 30, "patience": None},
+            "search.stopping": "median",
+            "search.grouped": False,
+            "search.concurrent": 1,
+        },
+    )
+    found = start(sweep, name="median")
+    records = [r for r in Ledger.open(found.folder).records.values() if r.planned.seed == 0]
+    assert len(records) == 9
+    stopped = [r for r in records if r.status == "stopped"]
+    assert stopped
+    assert all("stopped early after epoch" in str(r.reason) for r in stopped)
+    assert all(r.figures["epochs"] < 30 for r in stopped)
+    assert found.winner.configuration.learning_rate > 1e-5
 
 
 def test_tpe_with_asha_and_two_objectives(place):
