@@ -14,9 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from llmembed.errors import ConfigError
-from llmembed.fusion.base import reduce_depths
 from llmembed.fusion.cooccurrence import CoOccurrence
-from llmembed.fusion.spec import LEXICAL, PRIMARY
 
 
 def stacking_key(fusion: nn.Module) -> tuple[Any, ...]:
@@ -54,7 +52,8 @@ class StackedCoOccurrence:
 
     ``parameters``: for each mapped view its weights (G, L, K, D), then its biases (G, L, K),
     float32; ``gradients`` likewise, filled by ``backward``. ``cut``: dropout in 256ths; ``drawn``:
-    shape (H, K) of what it falls on, for one row of a batch.
+    shape (H, K) of what it falls on, for one row of a batch. ``products``: P, how many of the
+    features depend on the parameters; they stand first.
     """
 
     def __init__(
@@ -74,6 +73,7 @@ class StackedCoOccurrence:
         relu = self.first.align == "relu"
         self.cut = min(255, round(self.first.drop.p * 256)) if relu else 0
         self.drawn = (sum(self.depths), self.first.width)
+        self.products = self.first.rows**2
         self._allocate()
 
     def _allocate(self) -> None:
@@ -104,7 +104,7 @@ class StackedCoOccurrence:
         return found
 
     def forward(self, runs: Sequence[Run]) -> Tensor:
-        """Features (G, B, F), float32."""
+        """The features (G, B, P) that depend on the parameters, float32."""
         self._saved: list[tuple[Run, Tensor, Tensor, Tensor]] = []
         return torch.cat([self._forward(run) for run in runs])
 
@@ -133,10 +133,7 @@ class StackedCoOccurrence:
         slope = self.slope[run.start : run.stop].unsqueeze(2)
         normal = torch.tanh(by_fit.float() * slope)
         self._saved.append((run, each, stacked, normal))
-        constant = self._constant(run.views)
-        if constant is None:
-            return normal
-        return torch.cat([normal, constant.float().expand(count, *constant.shape)], dim=2)
+        return normal
 
     def _of(self, run: Run, at: int) -> list[Tensor]:
         """Weights (L, n * K, D) and biases (L, n * K) of a run's n fits, for the view ``at``."""
@@ -158,23 +155,11 @@ class StackedCoOccurrence:
             ]
         )
 
-    def _constant(self, views: Mapping[str, Tensor]) -> Tensor | None:
-        """(B, .): what stands beside the products, the same for every fit."""
-        fusion = self.first
-        rows = {name: view.transpose(0, 1) for name, view in views.items()}
-        pieces = (
-            [] if fusion.spec.depths is None else [reduce_depths(rows[PRIMARY], fusion.spec.depths)]
-        )
-        extras = [*fusion.extras, *([LEXICAL] if LEXICAL in fusion.shapes else [])]
-        pieces += [rows[view].flatten(1) for view in extras]
-        return torch.cat(pieces, dim=1) if pieces else None
-
     def backward(self, d: Tensor) -> None:
-        """Fill ``gradients`` from the loss's derivative by the features (G, B, F)."""
+        """Fill ``gradients`` from the loss's derivative by what ``forward`` gave (G, B, P)."""
         for run, mapped, stacked, normal in self._saved:
-            own = d[run.start : run.stop, :, : normal.shape[2]]
             slope = self.slope[run.start : run.stop].unsqueeze(2)
-            through = own * (1 - normal.square()) * slope
+            through = normal.square().neg_().add_(1).mul_(d[run.start : run.stop]).mul_(slope)
             rows = stacked.shape[1]
             products = through.transpose(0, 1).reshape(-1, rows, rows)
             both = (products + products.transpose(1, 2)).to(self.low)

@@ -168,14 +168,14 @@ class _Group:
             features = self.rows.features(self.active, rows)
         else:
             runs = self.rows.batches(self.fusion, self.active, rows, self.draws[0])
-            features = self.rows.scaled(self.fusion.forward(runs), self.active)
+            features = self.rows.joined(self.fusion.forward(runs), self.active, rows)
         losses = torch.zeros(len(rows), device=self.device)
         towards: Tensor | None = None
         for stack, targets, draws in zip(self.stacks, self.targets, self.draws, strict=True):
             octets = draws.draw(rows.shape[1], stack.widths()) if stack.drops else []
             loss, d = targets.loss(stack.forward(features, octets), rows)
             losses += loss
-            back = stack.backward(d, features=self.fusion is not None)
+            back = stack.backward(d, features=self.fusion.products if self.fusion else 0)
             if back is not None:
                 towards = back.float() if towards is None else towards + back.float()
         gradients = [g for stack in self.stacks for g in stack.gradients]

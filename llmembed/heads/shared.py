@@ -46,12 +46,14 @@ class Run:
 
 
 class StackedFusion(Protocol):
-    """G fusions of equal shape, with parameters (G, …), side by side."""
+    """G fusions of equal shape, with parameters (G, …), side by side. The first P = ``products``
+    features depend on the parameters, the others on the views alone."""
 
     parameters: list[Tensor]
     gradients: list[Tensor]
     cut: int
     drawn: tuple[int, int]
+    products: int
 
     def keep(self, rows: Tensor) -> None: ...
 
@@ -143,7 +145,7 @@ class SharedRows:
         *,
         parametric: bool,
     ) -> None:
-        self.fits, self.pool, self.low = fits, pool, low
+        self.fits, self.models, self.pool, self.low = fits, models, pool, low
         self.parametric = parametric
         self._of: list[int] = []
         self._valid: list[Tensor] = []
@@ -171,6 +173,7 @@ class SharedRows:
         self._kept: dict[str, Tensor] = {}
         self._mean = torch.empty(0)
         self._scale: Tensor | None = None
+        self._constant: Tensor | None = None
         if parametric and models[0].scaled:
             scalers = [cast(Scaler, model.feature_scaler) for model in models]
             self._mean = torch.stack([s.mean for s in scalers]).unsqueeze(1)
@@ -238,15 +241,28 @@ class SharedRows:
             }
         return self._kept
 
-    def scaled(self, fused: Tensor, active: Tensor) -> Tensor:
-        """Features (G, B, F) of a fusion with parameters as the heads read them."""
-        if self._scale is None:
+    def joined(self, fused: Tensor, active: Tensor, rows: Tensor) -> Tensor:
+        """Features (G, B, F) as the heads read them, from the first P of them (G, B, P) and from
+        those that no parameter changes, which are computed once."""
+        count = fused.shape[2]
+        if self._constant is None:
+            model = self.models[0]
+            whole = model.feature_scaler(self._fuse(model, self._views(self.fits[0])))
+            self._constant = whole[:, count:].to(self.low)
+        if self._scale is not None:
+            fused = (fused - self._mean[active, :, :count]).mul_(self._scale[active, :, :count])
+        if not self._constant.shape[1]:
             return fused.to(self.low)
-        return (fused - self._mean[active]).mul_(self._scale[active]).to(self.low)
+        features = torch.empty(
+            *rows.shape, count + self._constant.shape[1], dtype=self.low, device=rows.device
+        )
+        features[:, :, :count] = fused
+        features[:, :, count:] = self._constant[rows]
+        return features
 
     def unscaled(self, d: Tensor, active: Tensor) -> Tensor:
-        """The derivative by features from the one by scaled features."""
-        return d if self._scale is None else d * self._scale[active]
+        """The derivative by features (G, B, P) from the one by scaled features."""
+        return d if self._scale is None else d * self._scale[active, :, : d.shape[2]]
 
     def valid(self, number: int, model: FusedHeads) -> Tensor:
         """Scaled features (N, F) of the validation rows, float32."""

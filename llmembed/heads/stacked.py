@@ -78,24 +78,23 @@ class StackedHeads:
             self._inputs.append(x)
         return x.float()
 
-    def backward(self, d: Tensor, *, features: bool) -> Tensor | None:
+    def backward(self, d: Tensor, *, features: int) -> Tensor | None:
         """Fill ``gradients`` from the loss's derivative by the logits (G, B, C); returns the one
-        by the features (G, B, F) when wanted."""
+        by the first ``features`` features (G, B, .), if any."""
         count = len(self.weights)
         d = d.to(self.low)
         for i in reversed(range(count)):
             inputs = self._inputs[i]
             self.gradients[i].copy_(torch.bmm(d.transpose(1, 2), inputs))
             torch.sum(d, 1, dtype=torch.float32, out=self.gradients[count + i])
-            if i == 0 and not features:
-                return None
+            if i == 0:
+                break
             d = torch.bmm(d, self._low[i])
-            if i > 0:
-                # A unit that ReLU or dropout silenced is 0 in what the layer above saw.
-                d.mul_(inputs > 0)
-                if self.drops:
-                    d.mul_(self.scale)
-        return d
+            # A unit that ReLU or dropout silenced is 0 in what the layer above saw.
+            d.mul_(inputs > 0)
+            if self.drops:
+                d.mul_(self.scale)
+        return torch.bmm(d, self._low[0][:, :, :features]) if features else None
 
     def logits(self, x: Tensor, row: int) -> Tensor:
         """(N, F) -> (N, C), float32, of the head at ``row``, as in inference."""
