@@ -7,7 +7,8 @@
     │   ├── ConfigError         a setting is unknown, missing or of the wrong kind
     │   ├── DataError           a data source can't be read, or too many of its rows are bad
     │   ├── ModelError          a model can't be found, checked or loaded
-    │   └── UnsupportedError    a method, task and setting do not go together
+    │   ├── UnsupportedError    a method, task and setting do not go together
+    │   └── BudgetError         the next call could exceed a budget in USD or tokens
     ├── StoreError              an embedding store does not match what is asked of it
     ├── CollapseError           a fit answers one class only, whatever the text
     └── WorkerError             a worker failed for good; its own words are in the message
@@ -38,6 +39,10 @@ class ModelError(UserError):
 
 class UnsupportedError(UserError):
     """A method, task and setting do not go together."""
+
+
+class BudgetError(UserError):
+    """The next call could exceed a budget in USD or tokens; what was answered is kept."""
 
 
 class StoreError(LlmembedError):
