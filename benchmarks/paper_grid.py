@@ -44,7 +44,7 @@ def markdown(found: dict[str, dict[str, Any]], command: str) -> str:
         "",
         f"Made by `{command}`.",
         "",
-        f"Backbones {first['backbones']}; views {views}; head {first['head']}. Validation "
+        f"Backbone {', '.join(first['backbones'].values())}; views {views}. Validation "
         "accuracy, mean ± standard deviation over seeds (20ng: mean of its two tasks). "
         "The last line is the standard error that the size of the validation part alone brings.",
         "",
@@ -103,7 +103,8 @@ def main() -> None:
         else:
             start(sweep, name=name, json_path=str(target))
         found[corpus] = json.loads(target.read_text(encoding="utf-8"))
-        command = " ".join(["python", "benchmarks/paper_grid.py", *sys.argv[1:]])
+        command = f"python benchmarks/paper_grid.py --out DIR --corpora {' '.join(found)}"
+        command += "".join(f" --set {each}" for each in args.set)
         (args.out / "paper-grid.md").write_text(markdown(found, command), encoding="utf-8")
     if args.json:
         args.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")

@@ -22,18 +22,17 @@ from llmembed.heads.trained import TrainedHead
 from llmembed.heads.training import train_head
 from llmembed.metering import Meter
 from llmembed.methods import saved
-from llmembed.methods.logistic import check_kinds, decide
-from llmembed.methods.views import ViewReader, views_from_json, views_to_json
+from llmembed.methods.answers import check_kinds, decide
+from llmembed.methods.views import OverViews, ViewReader, views_from_json, views_to_json
 
 
 @dataclass(frozen=True, kw_only=True)
-class FusedClassifier:
+class FusedClassifier(OverViews):
     """Views of the texts, fused and answered by a trained head; ``lexical`` may add one more.
     ``chosen``: what validation chose."""
 
     method: ClassVar[str] = "fused"
     tasks: tuple[Task, ...]
-    reader: ViewReader
     head: TrainedHead
     lexical: Any = None
     fit_usage: Usage = field(default_factory=Usage)
@@ -42,21 +41,6 @@ class FusedClassifier:
     @property
     def parameters_trained(self) -> int:
         return self.head.parameters_trained
-
-    @property
-    def backbones(self) -> Mapping[str, View]:
-        return self.reader.views
-
-    @property
-    def predict_usage(self) -> Usage:
-        """What the last ``predict`` took, the embeddings it read included."""
-        return self.reader.last_usage
-
-    def predict(
-        self, texts: Sequence[str], runtime: Runtime | None = None
-    ) -> dict[str, Prediction]:
-        with self.reader.metered(texts, runtime) as views:
-            return self.predict_views(views, texts)
 
     def predict_views(
         self, views: Mapping[str, np.ndarray], texts: Sequence[str]

@@ -12,14 +12,8 @@ from llmembed.contract import Examples, Prediction, Reporter, Runtime, Task, Usa
 from llmembed.fusion.tfidf import TfIdf
 from llmembed.metering import Meter
 from llmembed.methods import saved
-from llmembed.methods.logistic import (
-    Linear,
-    check_kinds,
-    decide,
-    fit_linear,
-    from_arrays,
-    to_arrays,
-)
+from llmembed.methods.answers import check_kinds, decide
+from llmembed.methods.logistic import Linear, fit_linear, from_arrays, to_arrays
 
 TERMS = "terms.json"
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from llmembed.contract import Examples, Prediction, Task
-from llmembed.errors import UnsupportedError
+from llmembed.contract import Examples, Task
+from llmembed.methods.answers import decide
 
 NEVER = -1e4
 """Bias of a class without a training row: its probability is 0 in float32."""
@@ -32,22 +32,6 @@ class Linear:
             return np.asarray(1 / (1 + np.exp(-np.clip(logits, -80, 80))), dtype=np.float32)
         odds = np.exp(logits - logits.max(axis=1, keepdims=True))
         return np.asarray(odds / odds.sum(axis=1, keepdims=True), dtype=np.float32)
-
-
-def check_kinds(method: str, tasks: Sequence[Task]) -> None:
-    """Raise ``UnsupportedError`` for a task of kind ``tokens``."""
-    for task in tasks:
-        if task.kind == "tokens":
-            raise UnsupportedError(
-                f"method {method!r} gives one answer per text, so it can't do task {task.name!r} "
-                "of kind 'tokens' (one answer per word); leave it out with data.tasks=[…]"
-            )
-
-
-def decide(scores: np.ndarray, kind: str) -> Prediction:
-    """Labels from probabilities (N, C): the largest, or every one of at least 1/2."""
-    labels = scores >= 0.5 if kind == "multi" else scores.argmax(axis=1).astype(np.int64)
-    return Prediction(labels=labels, scores=scores, invalid=np.zeros(len(scores), dtype=bool))
 
 
 def fit_linear(

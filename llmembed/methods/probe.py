@@ -14,25 +14,18 @@ from llmembed.backbones import View
 from llmembed.contract import Examples, Prediction, Reporter, Runtime, Task, Usage
 from llmembed.metering import Meter
 from llmembed.methods import saved
-from llmembed.methods.logistic import (
-    Linear,
-    check_kinds,
-    decide,
-    fit_linear,
-    from_arrays,
-    to_arrays,
-)
-from llmembed.methods.views import ViewReader, views_from_json, views_to_json
+from llmembed.methods.answers import check_kinds, decide
+from llmembed.methods.logistic import Linear, fit_linear, from_arrays, to_arrays
+from llmembed.methods.views import OverViews, ViewReader, views_from_json, views_to_json
 
 
 @dataclass(frozen=True, kw_only=True)
-class ProbeClassifier:
+class ProbeClassifier(OverViews):
     """Answers of one linear map per task over one view; ``mean`` and ``scale`` float32 (F,).
     ``chosen``: what validation chose."""
 
     method: ClassVar[str] = "probe"
     tasks: tuple[Task, ...]
-    reader: ViewReader
     linears: Mapping[str, Linear]
     mean: np.ndarray
     scale: np.ndarray
@@ -42,21 +35,6 @@ class ProbeClassifier:
     @property
     def parameters_trained(self) -> int:
         return sum(linear.weights.size + linear.bias.size for linear in self.linears.values())
-
-    @property
-    def backbones(self) -> Mapping[str, View]:
-        return self.reader.views
-
-    @property
-    def predict_usage(self) -> Usage:
-        """What the last ``predict`` took, the embeddings it read included."""
-        return self.reader.last_usage
-
-    def predict(
-        self, texts: Sequence[str], runtime: Runtime | None = None
-    ) -> dict[str, Prediction]:
-        with self.reader.metered(texts, runtime) as views:
-            return self.predict_views(views, texts)
 
     def predict_views(
         self, views: Mapping[str, np.ndarray], texts: Sequence[str]

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from llmembed.backbones import Backbone, BackboneSpec, View
-from llmembed.contract import Runtime, Usage
+from llmembed.contract import Prediction, Runtime, Usage
 from llmembed.metering import Meter
 
 _LAST = "last usage"
@@ -77,6 +77,34 @@ class ViewReader:
         if key not in self._loaded:
             self._loaded[key] = Backbone(spec)
         return self._loaded[key]  # type: ignore[no-any-return]
+
+
+@dataclass(frozen=True, kw_only=True)
+class OverViews:
+    """Base of the classifiers over frozen backbones: ``contract.OverBackbones``."""
+
+    reader: ViewReader
+
+    @property
+    def backbones(self) -> Mapping[str, View]:
+        return self.reader.views
+
+    @property
+    def predict_usage(self) -> Usage:
+        """What the last ``predict`` took, the embeddings it read included."""
+        return self.reader.last_usage
+
+    def predict(
+        self, texts: Sequence[str], runtime: Runtime | None = None
+    ) -> dict[str, Prediction]:
+        with self.reader.metered(texts, runtime) as views:
+            return self.predict_views(views, texts)
+
+    def predict_views(
+        self, views: Mapping[str, np.ndarray], texts: Sequence[str]
+    ) -> dict[str, Prediction]:
+        """``views``: name -> (N, L, D)."""
+        raise NotImplementedError
 
 
 def _take(rows: np.ndarray, view: View) -> np.ndarray:
