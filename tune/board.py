@@ -107,14 +107,16 @@ class Live:
         self._out, self._total, self._objective = out, total, objective
         self._done = self._failed = self._running = 0
         self._start = self._last = time.monotonic()
-        self._records: Mapping[str, Record] = {}
+        self._found: Sequence[Standing] = ()
         self._live: Any = None
 
     def __enter__(self) -> Live:
         if self._out.is_terminal:
             from rich.live import Live as RichLive
 
-            self._live = RichLive(console=self._out, refresh_per_second=2, transient=True)
+            self._live = RichLive(
+                console=self._out, get_renderable=self._frame, refresh_per_second=2, transient=True
+            )
             self._live.__enter__()
         return self
 
@@ -122,20 +124,28 @@ class Live:
         if self._live is not None:
             self._live.__exit__(*error)
 
+    def _frame(self) -> Any:
+        from rich.console import Group
+
+        return (
+            Group(self.line(), table(self._found, self._objective)) if self._found else self.line()
+        )
+
     def tick(self, running: int) -> None:
+        """Called again and again while trials run."""
         self._running = running
+        self._say(every=60)
 
     def heard(self, record: Record, records: Mapping[str, Record]) -> None:
         """One more fit is over."""
         self._done += 1
         self._failed += record.status == "failed"
-        self._records = records
-        if self._live is not None:
-            from rich.console import Group
+        self._found = standings(records)
+        self._say(every=0 if self._done == self._total else 5)
 
-            found = standings(records)
-            self._live.update(Group(self.line(), table(found, self._objective)))
-        elif time.monotonic() - self._last > 5 or self._done == self._total:
+    def _say(self, *, every: float) -> None:
+        """A line of its own where there is no terminal, at most one in ``every`` seconds."""
+        if self._live is None and time.monotonic() - self._last >= every:
             self._last = time.monotonic()
             self._out.print(self.line())
 
@@ -143,7 +153,7 @@ class Live:
         """Progress in words."""
         spent = time.monotonic() - self._start
         left = spent / self._done * (self._total - self._done) if self._done else 0.0
-        best = standings(self._records)[:1]
+        best = self._found[:1]
         said = f"{self._done} of {self._total} fits, {self._running} trials running"
         said += f", {self._failed} failed" if self._failed else ""
         said += f", {_clock(spent)} so far, about {_clock(left)} left"

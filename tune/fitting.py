@@ -21,9 +21,9 @@ from tune.spaces import Configuration
 HeadOf = Callable[[Configuration], Mapping[str, Any]]
 """The head's settings under a configuration: ``Sweep.head_of``."""
 LATENCY_CALLS = 30
-CACHE_BYTES = 24 * 2**20
+CACHE_BYTES = 32 * 2**20
 """Weights, gradients and moments that are trained side by side on a CPU: past its cache their
-traffic costs more than what side by side saves."""
+traffic costs more than what side by side saves, and small groups keep all cores busy."""
 
 
 def fit_alone(
@@ -135,11 +135,11 @@ def grouped(
     for each in planned:
         fit = make_fit(each, data, head_of)
         key = shape_key(fit, data.train_rows)
-        widths = fit.config.widths if fit.config.kind == "mlp" else ()
-        sizes[key] = bytes_needed(fit.fusion.features, widths, classes)
+        sizes[key] = bytes_needed(fit, classes)
         by_shape.setdefault(key, []).append(each)
     groups: list[tuple[int, list[Planned]]] = []
     for key, fits in by_shape.items():
+        fits.sort(key=lambda each: each.seed)  # fits of one seed read the same batches
         most = len(fits) if most_bytes is None else max(1, most_bytes // sizes[key])
         count = -(-len(fits) // most)
         for part in np.array_split(np.arange(len(fits)), count):

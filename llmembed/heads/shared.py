@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from llmembed.errors import DataError
 from llmembed.heads.config import HeadConfig
@@ -88,11 +88,12 @@ def _identities(fit: Fit) -> tuple[int, ...]:
     return tuple(id(fit.views[name]) for name in fit.fusion.shapes)
 
 
-def bytes_needed(features: int, widths: Sequence[int], classes: Sequence[int]) -> int:
+def bytes_needed(fit: Fit, classes: Sequence[int]) -> int:
     """Of one fit's weights, gradients, moments and low-precision copies."""
-    sizes = [features, *widths]
+    sizes = [fit.fusion.features, *(fit.config.widths if fit.config.kind == "mlp" else ())]
     hidden = sum(math.prod(pair) for pair in itertools.pairwise(sizes))
-    return 20 * sum(hidden + sizes[-1] * count for count in classes)
+    own = sum(p.numel() for p in cast(nn.Module, fit.fusion).parameters())
+    return 20 * (own + sum(hidden + sizes[-1] * count for count in classes))
 
 
 class Pool:
