@@ -2,6 +2,20 @@
 
 from __future__ import annotations
 
+from llmembed.generation.budget import Budget, Spending
+from llmembed.generation.cache import ResponseCache
+from llmembed.generation.endpoint import EndpointGenerator
 from llmembed.generation.request import Answer, Generator, Message, Prompt, Role, Sampling
 
-__all__ = ["Answer", "Generator", "Message", "Prompt", "Role", "Sampling"]
+__all__ = [
+    "Answer",
+    "Budget",
+    "EndpointGenerator",
+    "Generator",
+    "Message",
+    "Prompt",
+    "ResponseCache",
+    "Role",
+    "Sampling",
+    "Spending",
+]
