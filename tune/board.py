@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 SHOWN = 8
+TIE = 1e-9
+"""Means closer than this are equal."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +59,7 @@ def pareto(found: Sequence[Standing], objective: str) -> list[Standing]:
     """Those that no other beats in accuracy without more of ``objective``, cheapest first."""
     kept: list[Standing] = []
     for each in sorted(found, key=lambda s: (s.figures[objective], -s.accuracy)):
-        if not kept or each.accuracy > kept[-1].accuracy:
+        if not kept or each.accuracy > kept[-1].accuracy + TIE:
             kept.append(each)
     return kept
 
