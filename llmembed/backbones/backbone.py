@@ -55,7 +55,7 @@ class Backbone:
         if threads is not None:
             torch.set_num_threads(threads)
         self.spec = spec
-        self.device = _device(device)
+        self.device = device_of(device)
         check_dtype(spec.dtype, best_dtype(str(self.device)), what=spec.label, emulate=emulate)
         self.work = Work()
         gpu = self.device.type == "cuda"
@@ -143,7 +143,7 @@ def _joined(vectors: npt.NDArray[np.float32], tokens: TokenisedBatch) -> npt.NDA
     return (total / np.add.reduceat(weight, starts, axis=0)).astype(np.float32)
 
 
-def _device(device: str) -> torch.device:
+def device_of(device: str) -> torch.device:
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     found = torch.device(device)
@@ -164,7 +164,7 @@ def load_model(spec: BackboneSpec, device: torch.device) -> Any:
         config = weights.config_sha256(folder, code=spec.trust_remote_code)
         check_weights(spec.location, spec.config_digest, config, what="configuration")
     try:
-        with _quiet_loading():
+        with quiet_loading():
             model, report = AutoModel.from_pretrained(
                 str(folder or spec.location),
                 revision=None if folder else spec.revision,
@@ -182,7 +182,7 @@ def load_model(spec: BackboneSpec, device: torch.device) -> Any:
 
 
 @contextmanager
-def _quiet_loading() -> Iterator[None]:
+def quiet_loading() -> Iterator[None]:
     """No progress bar, no report of weights left out: what matters is checked after loading."""
     import transformers.utils.logging
 
