@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from llmembed.errors import ConfigError
 from llmembed.experiment.mistakes import sentence, suggest
+from llmembed.experiment.prompting import CarpSettings, PromptSettings
 from llmembed.experiment.settings import Experiment, FusedSettings, ProbeSettings, known_keys
 
 RECIPES = Path(__file__).parent.parent / "recipes"
@@ -73,7 +74,8 @@ def load_experiment(
 def _reads_encoder(experiment: Experiment) -> bool:
     words = [*experiment.views.values()]
     for method in experiment.methods.values():
-        words += [method.view] if isinstance(method, ProbeSettings) else []
+        if isinstance(method, ProbeSettings | PromptSettings | CarpSettings):
+            words.append(method.view)
         words += (method.views or {}).values() if isinstance(method, FusedSettings) else []
     return any(word.split()[:1] == ["encoder"] for word in words)
 

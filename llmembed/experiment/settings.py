@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError,
 
 from llmembed.errors import ConfigError
 from llmembed.experiment.mistakes import one_of, sentence, suggest
+from llmembed.experiment.prompting import CarpSettings, GeneratorSettings, PromptSettings
 from llmembed.heads import HeadConfig
 
 
@@ -98,7 +99,8 @@ class FusedSettings(_Settings):
 
 
 MethodSettings = Annotated[
-    LexicalSettings | ProbeSettings | FusedSettings, Field(discriminator="kind")
+    LexicalSettings | ProbeSettings | FusedSettings | PromptSettings | CarpSettings,
+    Field(discriminator="kind"),
 ]
 
 
@@ -170,6 +172,7 @@ class Experiment(_Settings):
         "B": "encoder pooler",
         "R": "encoder cls:1",
     }
+    generators: dict[str, GeneratorSettings] = {}
     methods: dict[str, MethodSettings]
     seeds: int = Field(3, ge=1, le=100)
     wanted_precision: float = Field(0.99, gt=0, le=1)
@@ -195,6 +198,7 @@ def known_keys(place: Sequence[str]) -> Mapping[str, Any]:
         "prices": PriceSettings,
         "budget": BudgetSettings,
         "backbones": BackboneSettings,
+        "generators": GeneratorSettings,
     }
     if not place:
         return Experiment.model_fields
@@ -203,5 +207,7 @@ def known_keys(place: Sequence[str]) -> Mapping[str, Any]:
             **LexicalSettings.model_fields,
             **ProbeSettings.model_fields,
             **FusedSettings.model_fields,
+            **PromptSettings.model_fields,
+            **CarpSettings.model_fields,
         }
     return groups[place[0]].model_fields

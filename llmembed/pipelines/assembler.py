@@ -8,12 +8,17 @@ from llmembed.contract import Method
 from llmembed.errors import ConfigError
 from llmembed.experiment import (
     BackboneSettings,
+    CarpSettings,
     Experiment,
     FusedSettings,
     LexicalSettings,
     ProbeSettings,
+    PromptSettings,
     head_config,
 )
+from llmembed.pipelines.prompting import Generators
+from llmembed.pipelines.prompting import make as make_asking
+from llmembed.texts import BENCHMARKS
 
 if TYPE_CHECKING:
     from llmembed.backbones import BackboneSpec, View
@@ -30,6 +35,7 @@ class Assembler:
         self._experiment = experiment
         self._specs: dict[str, BackboneSpec] = {}
         self._views = dict(experiment.views)
+        self._generators = Generators(experiment)
         self.names = list(experiment.methods)
         self.dropped: list[str] = []
         if drop_unreadable:
@@ -44,7 +50,9 @@ class Assembler:
                 del self._views[view]
                 self.dropped.append(f"view {view} is left out: {lacking}")
         for name, method in self._experiment.methods.items():
-            if isinstance(method, ProbeSettings):
+            if isinstance(method, ProbeSettings) or (
+                isinstance(method, PromptSettings | CarpSettings) and method.reads_view
+            ):
                 lacking = self._lacking(method.view, f"methods.{name}.view")
             elif isinstance(method, FusedSettings) and method.views is None:
                 missing = set(FUSIONS[method.fusion].missing(self._views))
@@ -85,7 +93,20 @@ class Assembler:
                 view=self.view(settings.view, f"methods.{name}.view"),
                 inverse_penalties=tuple(settings.inverse_penalties),
             )
+        if isinstance(settings, PromptSettings | CarpSettings):
+            return self._asking(name, settings)
         return self._fused(name, settings)
+
+    def _asking(self, name: str, settings: PromptSettings | CarpSettings) -> Method:
+        place = f"methods.{name}"
+        source = self._experiment.data.source
+        return make_asking(
+            name,
+            settings,
+            self._generators.named(settings.generator, place),
+            self.view(settings.view, f"{place}.view") if settings.reads_view else None,
+            source if isinstance(source, str) and source in BENCHMARKS else None,
+        )
 
     def _fused(self, name: str, settings: FusedSettings) -> Method:
         from llmembed.fusion import FUSIONS
@@ -181,7 +202,9 @@ class Assembler:
         found: list[tuple[str, str]] = []
         for name in self.names:
             method = self._experiment.methods[name]
-            if isinstance(method, ProbeSettings):
+            if isinstance(method, ProbeSettings) or (
+                isinstance(method, PromptSettings | CarpSettings) and method.reads_view
+            ):
                 found.append((method.view, f"methods.{name}.view"))
             elif isinstance(method, FusedSettings):
                 if method.views is None:

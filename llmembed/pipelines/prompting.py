@@ -1,0 +1,111 @@
+"""From settings to the methods that ask a language model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from llmembed.contract import Method
+from llmembed.errors import ConfigError
+from llmembed.experiment import Experiment
+from llmembed.experiment.mistakes import suggest
+from llmembed.experiment.prompting import CarpSettings, PromptSettings
+
+if TYPE_CHECKING:
+    from llmembed.backbones import View
+    from llmembed.generation import Generator
+
+RESPONSES = "responses.sqlite"
+"""The cache of answers, beside the embedding store."""
+
+
+class Generators:
+    """The language models of an experiment, each made once, with the cache of its files."""
+
+    def __init__(self, experiment: Experiment) -> None:
+        self._experiment = experiment
+        self._made: dict[str, Generator] = {}
+
+    def named(self, name: str, place: str) -> Generator:
+        """Raises ``ConfigError`` for a name the experiment does not know."""
+        known = self._experiment.generators
+        if name not in known:
+            hint = (
+                suggest(name, known)
+                if known
+                else "; add one, for example generators.llm.model=FOLDER"
+            )
+            raise ConfigError(f"{place}.generator: no generator {name!r}{hint}")
+        if name not in self._made:
+            from llmembed.generation.building import build_generator
+            from llmembed.metering import Prices
+
+            settings = known[name].described()
+            if settings["kind"] == "endpoint":
+                settings["prices"] = Prices(**self._experiment.prices.model_dump())
+            settings["cache"] = str(cache_of(self._experiment.runtime.files))
+            try:
+                self._made[name] = build_generator(settings)
+            except ConfigError as error:
+                raise ConfigError(f"generators.{name}: {error}") from None
+        return self._made[name]
+
+
+def cache_of(files: str) -> Path:
+    """Where answers are kept: on this machine, even where the files are not."""
+    return Path("llmembed-files" if "://" in files else files) / RESPONSES
+
+
+def make(
+    name: str,
+    settings: PromptSettings | CarpSettings,
+    generator: Generator,
+    view: View | None,
+    benchmark: str | None,
+) -> Method:
+    """The method; ``view`` finds the nearest texts and labels, where they are wanted."""
+    from llmembed.methods.asking import InvalidAnswers
+
+    place = f"methods.{name}"
+    nearest = view if settings.invalid == "nearest" else None
+    common: Mapping[str, Any] = {
+        "name": name,
+        "generator": generator,
+        "view": view,
+        "invalid": InvalidAnswers(policy=settings.invalid, retries=settings.retries, view=nearest),
+        "benchmark": benchmark,
+        "verbaliser": settings.verbaliser,
+        "text_kind": settings.text_kind,
+    }
+    given = {
+        key: value
+        for key in ("k", "demonstrations", "max_answer_tokens")
+        if (value := getattr(settings, key)) is not None
+    }
+    try:
+        if isinstance(settings, PromptSettings):
+            from llmembed.methods.prompt import Prompting
+
+            return Prompting(
+                **common,
+                **given,
+                style=settings.style,
+                decision=settings.decision,
+                calibrate=settings.calibrate,
+                template=settings.template,
+            )
+        from llmembed.methods.carp import Carp
+        from llmembed.methods.voting import Rounds
+
+        return Carp(
+            **common,
+            **given,
+            rounds=Rounds(
+                number=settings.rounds, temperature=settings.temperature, vote=settings.vote
+            ),
+            templates=settings.templates,
+            max_rationale_tokens=settings.max_rationale_tokens,
+        )
+    except ConfigError as error:
+        raise ConfigError(f"{place}: {error}") from None
