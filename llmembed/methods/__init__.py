@@ -17,6 +17,8 @@ METHODS: dict[str, str] = {
     "lexical": "llmembed.methods.lexical:Lexical",
     "probe": "llmembed.methods.probe:Probe",
     "fused": "llmembed.methods.fused:Fused",
+    "prompt": "llmembed.methods.prompt:Prompting",
+    "carp": "llmembed.methods.carp:Carp",
 }
 """Name -> the class that fits; its ``classifier`` attribute is the class that answers."""
 

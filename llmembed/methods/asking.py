@@ -1,0 +1,254 @@
+"""What the prompting methods share: asking a generator, reading its answers, and what is done with
+answers that can't be read."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from llmembed.backbones import View
+from llmembed.contract import Prediction, Runtime, Task, Usage
+from llmembed.errors import ConfigError
+from llmembed.generation import Answer, Generator, Prompt, Sampling
+from llmembed.generation.building import describe
+from llmembed.generation.parsing import Reading
+from llmembed.generation.question import Question
+from llmembed.generation.slot_parsing import SlotReading
+from llmembed.generation.templates import Variant, read_template
+from llmembed.generation.verbalisers import kind_of, names_of
+from llmembed.methods.demonstrations import unit_vectors, view_reader
+
+Policy = Literal["wrong", "retry", "nearest"]
+POLICIES: tuple[Policy, ...] = ("wrong", "retry", "nearest")
+RETRY_SEEDS = 1_000_003
+"""How far the seeds of repeated questions lie from the first one's."""
+
+Readings = dict[str, Reading | SlotReading]
+
+
+@dataclass(frozen=True, kw_only=True)
+class InvalidAnswers:
+    """What becomes of an answer that can't be read. ``wrong``: it counts as wrong. ``retry``: the
+    question is asked up to ``retries`` times again at ``temperature``. ``nearest``: the label
+    whose name lies nearest to the answer in ``view`` is taken, and the row says so."""
+
+    policy: Policy = "wrong"
+    retries: int = 2
+    temperature: float = 0.7
+    view: View | None = None
+
+    def __post_init__(self) -> None:
+        if self.policy not in POLICIES:
+            raise ConfigError(
+                f"unknown policy for invalid answers {self.policy!r}; known are "
+                f"{', '.join(POLICIES)}"
+            )
+        if self.policy == "retry" and (self.retries < 1 or self.temperature <= 0):
+            raise ConfigError("to ask again needs at least one retry and a temperature above 0")
+        if self.policy == "nearest" and self.view is None:
+            raise ConfigError(
+                "the policy `nearest` for invalid answers needs a view, whose vectors say which "
+                "label is near"
+            )
+
+    def to_json(self) -> dict[str, Any]:
+        if self.policy == "wrong":
+            return {"policy": "wrong"}
+        if self.policy == "retry":
+            told = {"retries": self.retries, "temperature": self.temperature}
+            return {"policy": "retry", **told}
+        assert self.view is not None
+        return {"policy": "nearest", "view": self.view.to_json()}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> InvalidAnswers:
+        view = data.get("view")
+        return cls(**{**data, "view": None if view is None else View.from_json(view)})
+
+
+SENTENCES = {
+    "dropped": "{} demonstrations were dropped to fit the context",
+    "cut": "{} texts were cut to fit the context",
+    "failed": "{} questions got no answer",
+    "too_long": "{} answers were cut at the longest length",
+    "invalid": "{} answers could not be read",
+    "asked_again": "{} questions were asked again because the answer could not be read",
+    "nearest": "{} unreadable answers were given the label nearest in embedding space",
+    "padded": "{} words had no tag and were taken as outside",
+    "cut_off": "{} tags had no word and were left out",
+    "unknown": "{} tags were unknown",
+    "without_rationale": "{} demonstrations had no rationale and were left out",
+}
+
+
+@dataclass(kw_only=True)
+class Events:
+    """What happened to the prompts and answers of one ``predict``."""
+
+    texts: int = 0
+    counts: Counter[str] = field(default_factory=Counter)
+    reasons: Counter[str] = field(default_factory=Counter)
+
+    def notes(self) -> tuple[str, ...]:
+        """A sentence for each kind of event that happened."""
+        said = [
+            sentence.format(f"{self.counts[name]:,}")
+            for name, sentence in SENTENCES.items()
+            if self.counts[name]
+        ]
+        said += [f"{reason} ({count:,} times)" for reason, count in self.reasons.most_common(3)]
+        return tuple(f"of {self.texts:,} texts: {sentence}" for sentence in said)
+
+
+def ask(
+    generator: Generator,
+    question: Question,
+    prompts: Sequence[Prompt],
+    words: Sequence[int],
+    sampling: Sampling,
+    invalid: InvalidAnswers,
+    events: Events,
+    runtime: Runtime | None,
+    *,
+    seed: int = 0,
+) -> tuple[list[Answer], list[Readings], Usage]:
+    """Answers to ``prompts`` and what they say, after ``invalid`` did its work; and what embedding
+    answers took. ``words``: how many each text has; ``seed``: of questions asked again. What the
+    generator took is told by itself."""
+    if not prompts:
+        return [], [], Usage()
+    answers = generator.generate(prompts, sampling, runtime)
+    readings = [question.read(a.text, n) for a, n in zip(answers, words, strict=True)]
+    if invalid.policy == "retry":
+        for attempt in range(1, invalid.retries + 1):
+            rows = [row for row, reading in enumerate(readings) if _unread(reading)]
+            if not rows:
+                break
+            again = replace(
+                sampling,
+                temperature=max(sampling.temperature, invalid.temperature),
+                seed=sampling.seed + seed + RETRY_SEEDS * attempt,
+            )
+            events.counts["asked_again"] += len(rows)
+            new = generator.generate([prompts[row] for row in rows], again, runtime)
+            for row, answer in zip(rows, new, strict=True):
+                reading = question.read(answer.text, words[row])
+                if not _unread(reading):
+                    answers[row], readings[row] = answer, reading
+    for answer, reading in zip(answers, readings, strict=True):
+        events.counts["failed"] += answer.finish == "failed"
+        events.counts["too_long"] += answer.finish == "length"
+        events.counts["invalid"] += bool(_unread(reading))
+        if answer.finish == "failed" and answer.reason:
+            events.reasons[f"no answer: {answer.reason}"] += 1
+        for part in reading.values():
+            if isinstance(part, SlotReading):
+                events.counts.update(padded=part.added, cut_off=part.cut_off, unknown=part.unknown)
+    usage = Usage()
+    if invalid.policy == "nearest":
+        usage = _nearest(question, answers, readings, invalid, events, runtime)
+    return answers, readings, usage
+
+
+def _unread(readings: Readings) -> list[str]:
+    """The tasks to which there is no readable answer."""
+    return [name for name, reading in readings.items() if reading.why is not None]
+
+
+def _nearest(
+    question: Question,
+    answers: Sequence[Answer],
+    readings: Sequence[Readings],
+    invalid: InvalidAnswers,
+    events: Events,
+    runtime: Runtime | None,
+) -> Usage:
+    """Give unreadable answers the label whose name is nearest; empty answers stay invalid."""
+    assert invalid.view is not None
+    reader, usage = view_reader(invalid.view), Usage()
+    for task in question.tasks:
+        if task.kind != "single":
+            continue
+        said = {
+            row: question.said(answers[row].text, task).strip()
+            for row, reading in enumerate(readings)
+            if reading[task.name].why is not None
+        }
+        said = {row: text for row, text in said.items() if text}
+        if not said:
+            continue
+        names, took = unit_vectors(reader, question.names[task.name], runtime)
+        vectors, also_took = unit_vectors(reader, list(said.values()), runtime)
+        usage += took + also_took
+        for row, label in zip(said, (vectors @ names.T).argmax(axis=1), strict=True):
+            readings[row][task.name] = Reading(label=int(label))
+            events.counts["nearest"] += 1
+    return usage
+
+
+def predictions(
+    tasks: Sequence[Task],
+    readings: Sequence[Readings],
+    words: Sequence[int],
+    scores: np.ndarray | None = None,
+) -> dict[str, Prediction]:
+    """One prediction per task; ``scores`` (N, C) of the only task where there are some."""
+    found: dict[str, Prediction] = {}
+    for task in tasks:
+        parts = [reading[task.name] for reading in readings]
+        invalid = np.array([part.why is not None for part in parts], dtype=bool)
+        if task.kind == "tokens":
+            flat = [
+                label for part in parts if isinstance(part, SlotReading) for label in part.labels
+            ]
+            offsets = np.concatenate([[0], np.cumsum(words)]).astype(np.int64)
+            labels = np.array(flat, dtype=np.int64)
+            found[task.name] = Prediction(
+                labels=labels, scores=None, invalid=invalid, offsets=offsets
+            )
+        else:
+            single = [part.label for part in parts if isinstance(part, Reading)]
+            labels = np.array(single, dtype=np.int64)
+            found[task.name] = Prediction(labels=labels, scores=scores, invalid=invalid)
+    return found
+
+
+def make_question(
+    tasks: Sequence[Task],
+    variant: Variant,
+    *,
+    template: str | Path | None = None,
+    benchmark: str | None = None,
+    verbaliser: Mapping[str, Mapping[str, str]] | None = None,
+    text_kind: str | None = None,
+) -> Question:
+    """What is asked of ``tasks``, in the words of ``benchmark`` or of one's own. Raises
+    ``ConfigError``."""
+    own = verbaliser or {}
+    for name in own:
+        if name not in {task.name for task in tasks}:
+            known = ", ".join(task.name for task in tasks)
+            raise ConfigError(f"verbaliser: there is no task {name!r}; tasks are {known}")
+    return Question(
+        tasks=tuple(tasks),
+        names={
+            task.name: task.classes
+            if task.kind == "tokens"
+            else names_of(task, benchmark=benchmark, own=own.get(task.name))
+            for task in tasks
+        },
+        kind=text_kind or kind_of(benchmark),
+        template=read_template(variant, template),
+    )
+
+
+def generator_settings(generator: Generator) -> dict[str, Any]:
+    """What a leaderboard says of a generator."""
+    if hasattr(generator, "to_json"):
+        return describe(generator)
+    return {"name": generator.name}
