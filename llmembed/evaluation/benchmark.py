@@ -161,6 +161,7 @@ def _scored(
         metered = isinstance(classifier, MeteredPrediction)
         usage = classifier.predict_usage if metered else meter.usage  # type: ignore[attr-defined]
         test = _scores(corpus.tasks, corpus.test, on_test)
+    told = tuple(getattr(classifier, "notes", ()))
     collapsed = [
         f"task {name!r} is answered {scores.collapsed!r} whatever the text"
         for name, scores in valid.items()
@@ -203,6 +204,7 @@ def _scored(
         predict_usage=usage,
         parameters_trained=classifier.parameters_trained,
         chosen=plain(getattr(classifier, "chosen", {})),
+        notes=told,
     )
 
 

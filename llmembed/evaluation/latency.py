@@ -26,7 +26,11 @@ def measure_latency(
 ) -> tuple[Latency | None, str | None]:
     """Time ``predict([text])`` in this process for ``n_texts`` texts taken evenly from ``texts``,
     after a warm-up; and a note where the budget did not allow all of them, or any measurement.
+    Answers that come from a cache (``answers_are_cached``) would show the cache's speed, and new
+    ones would cost anew: such a classifier is not timed.
     """
+    if getattr(classifier, "answers_are_cached", False):
+        return None, "latency not measured: the answers are cached"
     try:
         return _measured(classifier, texts, n_texts, budget_seconds)
     except LlmembedError as error:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from llmembed.texts import Corpus
     from llmembed.tracking import Registered, Run
 
-CHEAP_FIRST = ("lexical", "probe", "fused")
+CHEAP_FIRST = ("lexical", "probe", "fused", "prompt", "carp")
 
 
 @dataclass(frozen=True, kw_only=True)
