@@ -5,17 +5,22 @@ from __future__ import annotations
 from llmembed.generation.budget import Budget, Spending
 from llmembed.generation.cache import ResponseCache
 from llmembed.generation.endpoint import EndpointGenerator
+from llmembed.generation.estimate import Estimate, estimate
+from llmembed.generation.local import LocalGenerator
 from llmembed.generation.request import Answer, Generator, Message, Prompt, Role, Sampling
 
 __all__ = [
     "Answer",
     "Budget",
     "EndpointGenerator",
+    "Estimate",
     "Generator",
+    "LocalGenerator",
     "Message",
     "Prompt",
     "ResponseCache",
     "Role",
     "Sampling",
     "Spending",
+    "estimate",
 ]

@@ -4,9 +4,18 @@ from __future__ import annotations
 
 import sys
 
-from test_endpoint import prompts
+from llmembed.generation import EndpointGenerator, Message, Prompt, ResponseCache, Sampling
 
-from llmembed.generation import EndpointGenerator, ResponseCache, Sampling
+
+def prompts(count: int) -> list[Prompt]:
+    return [
+        (
+            Message(role="system", content="say the last line again"),
+            Message(role="user", content=f"text number {i}\nanswer {i}"),
+        )
+        for i in range(count)
+    ]
+
 
 if __name__ == "__main__":
     url, path, count = sys.argv[1:]

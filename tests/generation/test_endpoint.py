@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from ask_program import prompts
 from openai_server import OpenAIServer, logprob
 
 from llmembed.errors import BudgetError, ConfigError, ModelError, UnsupportedError, UserError
@@ -22,7 +23,6 @@ from llmembed.generation import (
     Budget,
     EndpointGenerator,
     Message,
-    Prompt,
     ResponseCache,
     Sampling,
 )
@@ -30,16 +30,6 @@ from llmembed.metering import Prices
 
 SECRET = "sk-very-secret-4711"
 PROGRAM = Path(__file__).with_name("ask_program.py")
-
-
-def prompts(count: int) -> list[Prompt]:
-    return [
-        (
-            Message(role="system", content="say the last line again"),
-            Message(role="user", content=f"text number {i}\nanswer {i}"),
-        )
-        for i in range(count)
-    ]
 
 
 def ask(server: OpenAIServer, **settings: Any) -> EndpointGenerator:

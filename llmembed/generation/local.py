@@ -1,0 +1,227 @@
+"""Generators that run a Hugging Face causal model here or on a runtime's actors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+import numpy as np
+
+from llmembed.contract import Runtime, Stage, Usage
+from llmembed.errors import ConfigError, UnsupportedError
+from llmembed.generation.accounts import Accounts
+from llmembed.generation.cache import Given, ResponseCache, Scored, answer_key, score_key
+from llmembed.generation.progress import progress
+from llmembed.generation.prompt_tokens import PromptTokeniser
+from llmembed.generation.request import Answer, Prompt, Sampling
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+    import pyarrow as pa
+
+    from llmembed.backbones.spec import Dtype
+    from llmembed.generation.local_model import LocalModel
+    from llmembed.generation.local_spec import LocalSpec
+    from llmembed.generation.local_work import Generate, Score
+
+BATCH_TOKENS = 16384
+CHUNK_PROMPTS = 64
+"""Prompts that a worker answers before it hands the answers over: what a crash can lose of each."""
+_LEAST_CHUNKS = 8
+"""Of few prompts chunks are smaller, so that all actors have work."""
+
+T = TypeVar("T", Given, Scored)
+
+
+class LocalGenerator:
+    """A causal language model from safetensors: a hub id or a local folder.
+
+    ``batch_tokens``: positions of prompts and longest answers computed at once; out of memory
+    halves it. ``share_prefix``: the beginning that prompts have in common is computed once.
+    ``chunk_prompts``: answers come, and are cached, in chunks of so many. ``machinery_only``: by
+    default what the model's folder says (``llmembed-untrained.json``). ``backend``: ``auto`` is
+    ``transformers``; vLLM is used through its server. Prompts that are equal are answered once in
+    a call. Without a runtime the model is loaded here when first needed, and kept.
+
+    Raises ``ModelError`` when the model can't be found, ``UnsupportedError`` for a backend that
+    can't be had.
+    """
+
+    def __init__(
+        self,
+        *,
+        model: str,
+        revision: str | None = None,
+        dtype: Dtype | Literal["auto"] = "auto",
+        device: str = "auto",
+        batch_tokens: int = BATCH_TOKENS,
+        chunk_prompts: int = CHUNK_PROMPTS,
+        cache: ResponseCache | None = None,
+        machinery_only: str | None = None,
+        share_prefix: bool = True,
+        backend: Literal["auto", "transformers", "vllm"] = "auto",
+    ) -> None:
+        from llmembed.generation.local_spec import pin, untrained
+
+        if backend == "vllm":
+            raise UnsupportedError(
+                f"vLLM is used through its server: run `vllm serve {model}` on a machine with a "
+                "GPU and name it as an endpoint, base_url http://HOST:8000/v1 with scores echo"
+            )
+        if chunk_prompts < 1:
+            raise ConfigError(f"chunk_prompts {chunk_prompts} is too few: at least 1")
+        self.spec: LocalSpec = pin(
+            model,
+            revision=revision,
+            dtype=dtype,
+            device=device,
+            batch_tokens=batch_tokens,
+            share_prefix=share_prefix,
+        )
+        self.cache = cache
+        self.chunk_prompts = chunk_prompts
+        self._machinery_only = machinery_only or untrained(self.spec.location)
+        self._tokeniser = PromptTokeniser(
+            location=self.spec.location,
+            revision=None if self.spec.weights_sha256 else self.spec.revision,
+        )
+        self._accounts = Accounts()
+        self._model: LocalModel | None = None
+
+    def __repr__(self) -> str:
+        return f"LocalGenerator({self.name!r})"
+
+    @property
+    def name(self) -> str:
+        return self.spec.name
+
+    @property
+    def context(self) -> int | None:
+        return self.spec.context
+
+    @property
+    def machinery_only(self) -> str | None:
+        return self._machinery_only
+
+    @property
+    def gives_scores(self) -> bool:
+        return True
+
+    @property
+    def counts_exactly(self) -> bool:
+        return True
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What tells this model's answers from any other's in the cache."""
+        return self.spec.identity
+
+    def count_tokens(self, prompts: Sequence[Prompt]) -> list[int]:
+        return [len(row) for row in self._tokeniser.encode(prompts)]
+
+    def missing(self, prompts: Sequence[Prompt], sampling: Sampling) -> list[Prompt]:
+        """The distinct prompts that the cache does not hold: what ``generate`` would compute."""
+        distinct = {answer_key(self.identity, prompt, sampling): prompt for prompt in prompts}
+        kept = self.cache.get(distinct) if self.cache is not None else {}
+        return [prompt for key, prompt in distinct.items() if key not in kept]
+
+    def generate(
+        self, prompts: Sequence[Prompt], sampling: Sampling, runtime: Runtime | None = None
+    ) -> list[Answer]:
+        """See ``Generator.generate``. Raises ``UserError`` where a prompt and its longest answer
+        do not fit the context, ``WorkerError``."""
+        from llmembed.generation.local_work import Generate, answers_of
+
+        keys = [answer_key(self.identity, prompt, sampling) for prompt in prompts]
+        distinct = dict(zip(keys, prompts, strict=True))
+        given = self.cache.get(distinct) if self.cache is not None else {}
+
+        def keep(table: pa.Table) -> dict[str, Given]:
+            answers = answers_of(table)
+            if self.cache is not None:
+                self.cache.put(self.name, answers)
+            return answers
+
+        self._fill(given, distinct, Generate(self.spec, sampling), keep, runtime)
+        return [given[key].answer for key in keys]
+
+    def score(
+        self,
+        prompts: Sequence[Prompt],
+        candidates: Sequence[str],
+        runtime: Runtime | None = None,
+    ) -> npt.NDArray[np.float32]:
+        """See ``Generator.score``. The end of the answer does not count: ``rec`` and ``rec.autos``
+        are compared by their own tokens alone."""
+        from llmembed.generation.local_work import Score, scores_of
+
+        keys = [score_key(self.identity, prompt, candidates) for prompt in prompts]
+        distinct = dict(zip(keys, prompts, strict=True))
+        scored = self.cache.get_scores(distinct) if self.cache is not None else {}
+
+        def keep(table: pa.Table) -> dict[str, Scored]:
+            scores = scores_of(table)
+            if self.cache is not None:
+                self.cache.put_scores(self.name, scores)
+            return scores
+
+        self._fill(scored, distinct, Score(self.spec, tuple(candidates)), keep, runtime)
+        values = [scored[key].scores for key in keys]
+        return np.asarray(values, dtype=np.float32).reshape(len(prompts), len(candidates))
+
+    def used(self) -> Usage:
+        return self._accounts.used()
+
+    def paid(self) -> Usage:
+        """See ``Generator.paid``. Loading the model is not in it."""
+        return self._accounts.paid()
+
+    def _fill(
+        self,
+        found: dict[str, T],
+        wanted: Mapping[str, Prompt],
+        make: Generate | Score,
+        keep: Callable[[pa.Table], dict[str, T]],
+        runtime: Runtime | None,
+    ) -> None:
+        """Add to ``found`` what is missing of ``wanted``, chunk by chunk, as they come."""
+        for one in found.values():
+            self._accounts.add(one.usage, cached=True)
+        missing = {key: prompt for key, prompt in wanted.items() if key not in found}
+        if not missing:
+            return
+        for table in self._tables(missing, make, runtime):
+            fresh = keep(table)
+            for one in fresh.values():
+                self._accounts.add(one.usage, cached=False)
+            found.update(fresh)
+
+    def _tables(
+        self, missing: Mapping[str, Prompt], make: Generate | Score, runtime: Runtime | None
+    ) -> Iterator[pa.Table]:
+        from llmembed.generation.local_work import prompts_table
+
+        # Prompts of like length stand together, the longest first: if memory is short, at once.
+        ordered = sorted(missing.items(), key=lambda item: -sum(len(m.content) for m in item[1]))
+        table = prompts_table(dict(ordered))
+        rows = self.chunk_prompts
+        label = f"ask {self.spec.model}"
+        if runtime is not None:
+            rows = min(rows, -(-table.num_rows // _LEAST_CHUNKS))
+            stage = Stage(make=make, rows=rows, model=True)
+            yield from runtime.map_texts(table, [stage], label=label)
+            return
+        work = make.with_model(self.model)
+        with progress(label, table.num_rows) as advance:
+            for start in range(0, table.num_rows, rows):
+                yield work(table.slice(start, rows))
+                advance(min(rows, table.num_rows - start))
+
+    @property
+    def model(self) -> LocalModel:
+        """The model in this process; loaded when first asked for."""
+        if self._model is None:
+            from llmembed.generation.local_model import LocalModel
+
+            self._model = LocalModel(self.spec)
+        return self._model
