@@ -43,11 +43,20 @@ KINDS: dict[str, tuple[str, ...]] = {
         "longest_answer_field",
         "scores",
     ),
-    "local": ("model", "revision", "dtype", "cache", "machinery_only"),
+    "local": (
+        "model",
+        "revision",
+        "dtype",
+        "device",
+        "batch_tokens",
+        "chunk_prompts",
+        "cache",
+        "machinery_only",
+    ),
 }
 """Kind of generator -> what its description may hold."""
 
-OF_A_RUN = ("cache", "budget_usd", "budget_tokens")
+OF_A_RUN = ("cache", "budget_usd", "budget_tokens", "prices")
 """What belongs to one run on one machine and is not saved with a classifier."""
 
 
@@ -117,48 +126,54 @@ class DescribedGenerator:
     def to_json(self) -> dict[str, Any]:
         return dict(self._settings)
 
+    @property
+    def cache(self) -> Any:
+        """Where answers are kept, None where they are not."""
+        return self._settings.get("cache")
+
     def __getstate__(self) -> dict[str, Any]:
         return {"_settings": self._settings, "_budget": None, "_made": None}
 
-    def _generator(self) -> Generator:
+    def made(self) -> Generator:
+        """The generator itself; nothing is loaded yet."""
         if self._made is None:
             self._made = _make(self._settings, self._budget)
         return self._made
 
     @property
     def name(self) -> str:
-        return self._generator().name
+        return self.made().name
 
     @property
     def context(self) -> int | None:
-        return self._generator().context
+        return self.made().context
 
     @property
     def machinery_only(self) -> str | None:
-        return self._generator().machinery_only
+        return self.made().machinery_only
 
     @property
     def gives_scores(self) -> bool:
-        return self._generator().gives_scores
+        return self.made().gives_scores
 
     def count_tokens(self, prompts: Sequence[Prompt]) -> list[int]:
-        return self._generator().count_tokens(prompts)
+        return self.made().count_tokens(prompts)
 
     def generate(
         self, prompts: Sequence[Prompt], sampling: Sampling, runtime: Runtime | None = None
     ) -> list[Answer]:
-        return self._generator().generate(prompts, sampling, runtime)
+        return self.made().generate(prompts, sampling, runtime)
 
     def score(
         self, prompts: Sequence[Prompt], candidates: Sequence[str], runtime: Runtime | None = None
     ) -> npt.NDArray[np.float32]:
-        return self._generator().score(prompts, candidates, runtime)
+        return self.made().score(prompts, candidates, runtime)
 
     def used(self) -> Usage:
-        return self._generator().used()
+        return self.made().used()
 
     def paid(self) -> Usage:
-        return self._generator().paid()
+        return self.made().paid()
 
 
 def _make(settings: Mapping[str, Any], budget: Budget | None) -> Generator:
@@ -175,7 +190,7 @@ def _make(settings: Mapping[str, Any], budget: Budget | None) -> Generator:
     from llmembed.generation.endpoint import EndpointGenerator
     from llmembed.metering import PRICES, Prices
 
-    prices = given.pop("prices", None)
+    prices = settings.get("prices")
     if isinstance(prices, str):
         if prices not in PRICES:
             raise ConfigError(f"unknown price list {prices!r}; known are {', '.join(PRICES)}")

@@ -187,8 +187,7 @@ def _check(variant: Variant, parts: Mapping[str, str], place: str) -> None:
 
 def _filled(part: str, values: Mapping[str, str]) -> str:
     """``part`` with its placeholders filled in one pass, so that braces in a text stay as they
-    are. A line that holds nothing but an empty placeholder goes, with one blank line."""
-    for name in set(PLACEHOLDER.findall(part)):
-        if values[name] == "":
-            part = re.sub(rf"^\{{{name}\}}\n(\n)?", "", part, flags=re.MULTILINE)
+    are. Without examples their line goes, with one blank line."""
+    if values.get("examples") == "":
+        part = re.sub(r"^\{examples\}\n(\n)?", "", part, flags=re.MULTILINE)
     return PLACEHOLDER.sub(lambda found: values[found[1]], part)

@@ -32,6 +32,17 @@ Readings = dict[str, Reading | SlotReading]
 
 
 @dataclass(frozen=True, kw_only=True)
+class Planned:
+    """Questions that a ``predict`` would ask, each ``times`` times over (a label scored is a
+    question of its own)."""
+
+    what: str
+    prompts: list[Prompt]
+    sampling: Sampling
+    times: int = 1
+
+
+@dataclass(frozen=True, kw_only=True)
 class InvalidAnswers:
     """What becomes of an answer that can't be read. ``wrong``: it counts as wrong. ``retry``: the
     question is asked up to ``retries`` times again at ``temperature``. ``nearest``: the label

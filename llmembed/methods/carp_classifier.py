@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 
 from llmembed.contract import Prediction, Runtime, Task, Usage
-from llmembed.generation import Generator, Prompt
+from llmembed.generation import Generator, Prompt, Sampling
 from llmembed.generation.building import build_generator, describe
 from llmembed.generation.fitting import fit_prompts
 from llmembed.generation.question import Block, Question
 from llmembed.methods import saved
-from llmembed.methods.asking import Events, InvalidAnswers, ask
+from llmembed.methods.asking import Events, InvalidAnswers, Planned, ask
 from llmembed.methods.demonstrations import Demonstrations
 from llmembed.methods.rationales import Rationales
 from llmembed.methods.voting import Rounds, voted, weight_of
@@ -25,6 +26,10 @@ TEMPLATES: tuple[Literal["carp_clues", "carp_reasoning", "carp_answer"], ...] = 
     "carp_reasoning",
     "carp_answer",
 )
+
+
+def _prompt(question: Question, row: int, text: str, blocks: Sequence[Block]) -> Prompt:
+    return question.prompt(text, blocks)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,6 +77,11 @@ class CarpClassifier:
         """What was dropped, cut, unreadable or guessed in the last ``predict``."""
         return self._last.get("notes", ())  # type: ignore[no-any-return]
 
+    @property
+    def answers_are_cached(self) -> bool:
+        """Whether asking the same again costs nothing and takes no time worth measuring."""
+        return getattr(self.generator, "cache", None) is not None
+
     def predict(
         self, texts: Sequence[str], runtime: Runtime | None = None
     ) -> dict[str, Prediction]:
@@ -107,13 +117,53 @@ class CarpClassifier:
         events.counts["without_rationale"] += len(rows) - len(blocks)
         fitted = fit_prompts(
             self.generator,
-            lambda _, text, shown: each.answer.prompt(text, shown),
+            partial(_prompt, each.answer),
             texts,
             [[blocks[row] for row in shown if row in blocks] for shown in chosen],
             answer_tokens=self.max_answer_tokens,
         )
         events.counts.update(dropped=fitted.dropped, cut=fitted.cut)
         return fitted.prompts
+
+    def plan(self, texts: Sequence[str], runtime: Runtime | None = None) -> list[Planned]:
+        """What ``predict`` would ask, for an estimate: rationales that were not made yet, taken
+        to be as long as they may be, and every round. Nothing is asked."""
+        texts = list(texts)
+        chosen, _ = self.demonstrations.choose(texts, runtime)
+        pool = self.demonstrations.pool
+        rows = sorted({row for shown in chosen for row in shown})
+        planned: list[Planned] = []
+        for each in self.worked:
+            known = each.rationales.at_hand(pool, rows, runtime)
+            missing = [row for row in rows if row not in known]
+            planned += each.rationales.plan(pool, missing)
+            longest = "word " * each.rationales.max_tokens
+            told = {row: (known[row].clues, known[row].reasoning) for row in known}
+            told.update(dict.fromkeys(missing, (longest, longest)))
+            blocks = {
+                row: each.answer.block(pool, row, clues=clues, reasoning=reasoning)
+                for row, (clues, reasoning) in told.items()
+            }
+            fitted = fit_prompts(
+                self.generator,
+                partial(_prompt, each.answer),
+                texts,
+                [[blocks[row] for row in shown] for shown in chosen],
+                answer_tokens=self.max_answer_tokens,
+            )
+            planned += [
+                Planned(what="answers", prompts=fitted.prompts, sampling=self._sampling(each, n))
+                for n in range(self.rounds.number)
+            ]
+        return planned
+
+    def _sampling(self, each: Worked, number: int) -> Sampling:
+        return self.rounds.sampling(
+            number,
+            seed=self.seed,
+            max_tokens=self.max_answer_tokens,
+            stop=each.answer.template.stop,
+        )
 
     def _vote(
         self,
@@ -128,18 +178,12 @@ class CarpClassifier:
         weights = np.ones((self.rounds.number, len(texts)))
         usage = Usage()
         for number in range(self.rounds.number):
-            sampling = self.rounds.sampling(
-                number,
-                seed=self.seed,
-                max_tokens=self.max_answer_tokens,
-                stop=each.answer.template.stop,
-            )
             answers, readings, took = ask(
                 self.generator,
                 each.answer,
                 prompts,
                 [len(text.split()) for text in texts],
-                sampling,
+                self._sampling(each, number),
                 self.invalid,
                 events,
                 runtime,

@@ -20,10 +20,11 @@ from typing import Any
 from llmembed.contract import Examples, Runtime, Usage
 from llmembed.embeddings import Folder
 from llmembed.errors import StoreError
-from llmembed.generation import Answer, Generator, Sampling
+from llmembed.generation import Answer, Generator, Prompt, Sampling
 from llmembed.generation.fitting import fit_prompts
 from llmembed.generation.json_in_prose import without_thoughts
 from llmembed.generation.question import Question
+from llmembed.methods.asking import Planned
 
 CHUNK = 256
 """Rationales made between two writings: what an interrupted run loses of this file (not of the
@@ -102,9 +103,8 @@ class Rationales:
         """
         places = {row: self._place(examples, row) for row in rows}
         self.wanted.update(places.values())
-        folder = None
-        if runtime is not None and rows:
-            folder = Folder(runtime.files).child("rationales", self.fingerprint())
+        folder = self._folder(runtime) if rows else None
+        if folder is not None:
             self._load(folder)
         missing: dict[Key, int] = {}
         for row, place in places.items():
@@ -117,6 +117,33 @@ class Rationales:
             if folder is not None and made:
                 self._write(folder, made)
         return {row: self.known[place] for row, place in places.items() if place in self.known}
+
+    def at_hand(
+        self, examples: Examples, rows: Sequence[int], runtime: Runtime | None
+    ) -> dict[int, Rationale]:
+        """Those of ``rows`` that need not be asked for."""
+        if (folder := self._folder(runtime)) is not None:
+            self._load(folder)
+        places = {row: self._place(examples, row) for row in rows}
+        return {row: self.known[place] for row, place in places.items() if place in self.known}
+
+    def plan(self, examples: Examples, rows: Sequence[int]) -> list[Planned]:
+        """What making the rationales of ``rows`` would ask, clues as long as they may be."""
+        longest = {"clues": "word " * self.max_tokens}
+        return [
+            Planned(
+                what=question.template.variant,
+                prompts=self._prompts(question, examples, rows, [told] * len(rows)),
+                sampling=self._sampling(question),
+            )
+            for question, told in ((self.clues, {}), (self.reasoning, longest))
+            if rows
+        ]
+
+    def _folder(self, runtime: Runtime | None) -> Folder | None:
+        if runtime is None:
+            return None
+        return Folder(runtime.files).child("rationales", self.fingerprint())
 
     def save(self, file: Path) -> None:
         """Write those asked for as JSON, beside a saved classifier."""
@@ -198,7 +225,17 @@ class Rationales:
     ) -> list[Answer]:
         if not rows:
             return []
-        fitted = fit_prompts(
+        prompts = self._prompts(question, examples, rows, told)
+        return self.generator.generate(prompts, self._sampling(question), runtime)
+
+    def _prompts(
+        self,
+        question: Question,
+        examples: Examples,
+        rows: Sequence[int],
+        told: Sequence[Mapping[str, str]],
+    ) -> list[Prompt]:
+        return fit_prompts(
             self.generator,
             lambda i, text, _: question.prompt(
                 text, (), answer=question.answer_of(examples, rows[i]), **told[i]
@@ -206,8 +243,7 @@ class Rationales:
             [examples.texts[row] for row in rows],
             [()] * len(rows),
             answer_tokens=self.max_tokens,
-        )
-        return self.generator.generate(fitted.prompts, self._sampling(question), runtime)
+        ).prompts
 
     def _sampling(self, question: Question) -> Sampling:
         return Sampling(max_tokens=self.max_tokens, stop=question.template.stop)

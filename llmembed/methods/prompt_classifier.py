@@ -1,0 +1,207 @@
+"""A classifier that asks a language model for every text's labels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+
+from llmembed.contract import Prediction, Runtime, Task, Usage
+from llmembed.generation import Generator, Prompt, Sampling
+from llmembed.generation.building import build_generator, describe
+from llmembed.generation.fitting import Fitted, fit_prompts
+from llmembed.generation.question import Question
+from llmembed.metering import Meter
+from llmembed.methods import saved
+from llmembed.methods.asking import Events, InvalidAnswers, Planned, ask, predictions
+from llmembed.methods.demonstrations import Demonstrations
+
+CONTENT_FREE = ("N/A", "[MASK]", "")
+"""Texts that say nothing: what a model answers to them is its bias (Zhao et al. 2021)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PromptClassifier:
+    """Asks ``generator`` for every text. ``decision``: the answer is written freely and read, or
+    each label is scored as the whole answer; ``calibrate`` divides the latter scores by those of
+    texts without content."""
+
+    method: ClassVar[str] = "prompt"
+    parameters_trained: ClassVar[int] = 0
+    tasks: tuple[Task, ...]
+    generator: Generator
+    question: Question
+    demonstrations: Demonstrations
+    fit_usage: Usage
+    decision: Literal["generate", "score"] = "generate"
+    calibrate: bool = False
+    invalid: InvalidAnswers = field(default_factory=InvalidAnswers)
+    max_answer_tokens: int = 32
+    seed: int = 0
+    _last: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    @property
+    def predict_usage(self) -> Usage:
+        """What the last ``predict`` took: the model's work or an endpoint's tokens, answers read
+        from the cache included, and the embeddings that found the demonstrations."""
+        return self._last.get("usage", Usage())  # type: ignore[no-any-return]
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was dropped, cut, unreadable or guessed in the last ``predict``."""
+        return self._last.get("notes", ())  # type: ignore[no-any-return]
+
+    @property
+    def answers_are_cached(self) -> bool:
+        """Whether asking the same again costs nothing and takes no time worth measuring."""
+        return getattr(self.generator, "cache", None) is not None
+
+    def predict(
+        self, texts: Sequence[str], runtime: Runtime | None = None
+    ) -> dict[str, Prediction]:
+        texts = list(texts)
+        self.generator.used()  # what others asked of it is not this predict's
+        events = Events(texts=len(texts))
+        chosen, usage = self.demonstrations.choose(texts, runtime)
+        with Meter() as meter:
+            fitted = self.fitted(texts, chosen)
+        usage += meter.usage
+        events.counts.update(dropped=fitted.dropped, cut=fitted.cut)
+        words = [len(text.split()) for text in texts]
+        if self.decision == "score":
+            found = self._scored(chosen, fitted, events, runtime)
+        else:
+            _, readings, took = ask(
+                self.generator,
+                self.question,
+                fitted.prompts,
+                words,
+                self._sampling(),
+                self.invalid,
+                events,
+                runtime,
+                seed=self.seed,
+            )
+            usage += took
+            found = predictions(self.tasks, readings, words)
+        self._last["usage"] = usage + self.generator.used()
+        self._last["notes"] = events.notes()
+        return found
+
+    def plan(self, texts: Sequence[str], runtime: Runtime | None = None) -> list[Planned]:
+        """What ``predict`` would ask, for an estimate; nothing is asked."""
+        chosen, _ = self.demonstrations.choose(list(texts), runtime)
+        prompts = self.fitted(list(texts), chosen).prompts
+        if self.decision == "score":
+            times = len(self.tasks[0].classes)
+            return [
+                Planned(
+                    what="scores", prompts=prompts, sampling=Sampling(max_tokens=1), times=times
+                )
+            ]
+        return [Planned(what="answers", prompts=prompts, sampling=self._sampling())]
+
+    def _sampling(self) -> Sampling:
+        return Sampling(max_tokens=self.max_answer_tokens, stop=self.question.template.stop)
+
+    def fitted(self, texts: Sequence[str], chosen: Sequence[Sequence[int]]) -> Fitted:
+        """The prompts of ``texts``, with the demonstrations at rows ``chosen``, as they fit."""
+        rows = {row for each in chosen for row in each}
+        blocks = {row: self.question.block(self.demonstrations.pool, row) for row in rows}
+        return fit_prompts(
+            self.generator,
+            lambda _, text, shown: self.question.prompt(text, shown),
+            texts,
+            [[blocks[row] for row in each] for each in chosen],
+            answer_tokens=self.max_answer_tokens,
+        )
+
+    def _scored(
+        self,
+        chosen: Sequence[Sequence[int]],
+        fitted: Fitted,
+        events: Events,
+        runtime: Runtime | None,
+    ) -> dict[str, Prediction]:
+        (task,) = self.tasks
+        scores = self._probabilities(fitted.prompts, runtime)
+        if self.calibrate and chosen:
+            shown = [
+                tuple(rows[len(rows) - number :])
+                for rows, number in zip(chosen, fitted.shown, strict=True)
+            ]
+            distinct = list(dict.fromkeys(shown))
+            bias = self._bias(distinct, runtime)
+            place = {rows: number for number, rows in enumerate(distinct)}
+            scores = scores / np.maximum(bias[[place[rows] for rows in shown]], 1e-12)
+            scores = scores / scores.sum(axis=1, keepdims=True)
+        failed = ~np.isfinite(scores).all(axis=1)
+        events.counts["failed"] += int(failed.sum())
+        events.counts["invalid"] += int(failed.sum())
+        scores = np.where(failed[:, None], 0.0, scores).astype(np.float32)
+        labels = np.where(failed, -1, scores.argmax(axis=1)).astype(np.int64)
+        return {task.name: Prediction(labels=labels, scores=scores, invalid=failed)}
+
+    def _bias(self, shown: Sequence[Sequence[int]], runtime: Runtime | None) -> np.ndarray:
+        """Mean probabilities (D, C) of texts without content under each of D sets of
+        demonstrations."""
+        prompts: list[Prompt] = []
+        for rows in shown:
+            blocks = [self.question.block(self.demonstrations.pool, row) for row in rows]
+            prompts += [self.question.prompt(text, blocks) for text in CONTENT_FREE]
+        found = self._probabilities(prompts, runtime)
+        mean: np.ndarray = found.reshape(len(shown), len(CONTENT_FREE), -1).mean(axis=1)
+        return mean
+
+    def _probabilities(self, prompts: Sequence[Prompt], runtime: Runtime | None) -> np.ndarray:
+        """Each label's share (N, C) of the probability that all labels have together, NaN for a
+        prompt that got no answer."""
+        (task,) = self.tasks
+        names = self.question.names[task.name]
+        if not prompts:
+            return np.zeros((0, len(names)))
+        logs = self.generator.score(prompts, names, runtime).astype(np.float64)
+        odds = np.exp(logs - logs.max(axis=1, keepdims=True))
+        shares: np.ndarray = odds / odds.sum(axis=1, keepdims=True)
+        return shares
+
+    def save(self, folder: Path) -> None:
+        described = describe(self.generator)
+        self.demonstrations.save(folder)
+        saved.write(
+            folder,
+            method=self.method,
+            tasks=self.tasks,
+            fit_usage=self.fit_usage,
+            settings={
+                "generator": described,
+                "question": self.question.to_json(),
+                "decision": self.decision,
+                "calibrate": self.calibrate,
+                "invalid": self.invalid.to_json(),
+                "max_answer_tokens": self.max_answer_tokens,
+                "seed": self.seed,
+            },
+            arrays=self.demonstrations.arrays(),
+        )
+
+    @classmethod
+    def load(cls, folder: Path, generator: Generator | None = None) -> PromptClassifier:
+        """``generator``: instead of the one described in ``folder``, for instance with a cache and
+        a budget."""
+        tasks, usage, settings, arrays = saved.read(folder)
+        return cls(
+            tasks=tasks,
+            generator=generator or build_generator(settings["generator"]),
+            question=Question.from_json(tasks, settings["question"]),
+            demonstrations=Demonstrations.load(folder, arrays),
+            fit_usage=usage,
+            decision=settings["decision"],
+            calibrate=settings["calibrate"],
+            invalid=InvalidAnswers.from_json(settings["invalid"]),
+            max_answer_tokens=settings["max_answer_tokens"],
+            seed=settings["seed"],
+        )
