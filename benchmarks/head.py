@@ -225,6 +225,13 @@ def shown(accuracy: float | None) -> str:
     return "collapsed" if accuracy is None else f"{accuracy:.4f}"
 
 
+def command() -> str:
+    """As it was typed, without folders of this machine."""
+    words = ["python", "benchmarks/head.py", *sys.argv[1:]]
+    places = [i + 1 for i, word in enumerate(words) if word in ("--store", "--data")]
+    return " ".join(word for i, word in enumerate(words) if i not in places and i + 1 not in places)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
@@ -279,7 +286,7 @@ def main() -> None:
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "machine": platform.processor() or platform.machine(),
-        "command": " ".join(["python", "benchmarks/head.py", *sys.argv[1:]]),
+        "command": command(),
     }
     print(
         f"sum over the fifteen: loop {result['seconds_loop']:.1f} s, ours "

@@ -175,6 +175,13 @@ def _hold(sweep: Sweep, data: SharedData, ready: Any, go: Any) -> None:
     go.wait()
 
 
+def command() -> str:
+    """As it was typed, without folders of this machine."""
+    words = ["python", "benchmarks/tune.py", *sys.argv[1:]]
+    places = [i + 1 for i, word in enumerate(words) if word in ("--store", "--data")]
+    return " ".join(word for i, word in enumerate(words) if i not in places and i + 1 not in places)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -222,7 +229,7 @@ def main() -> None:
         "trials_at_once": session.cores,
         "torch": torch.__version__,
         "machine": platform.processor() or platform.machine(),
-        "command": " ".join(["python", "benchmarks/tune.py", *sys.argv[1:]]),
+        "command": command(),
     }
     print(
         f"training: separate {result['training_seconds_separate']:.1f} s, grouped "
