@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from llmembed.errors import UnsupportedError
 from llmembed.generation.calling import Call, Reply
 from llmembed.generation.refusals import UnreadableError
 from llmembed.generation.request import Answer, Prompt, Sampling
@@ -132,3 +133,17 @@ def _counted(body: Any, call: Call) -> tuple[int, int]:
 def _clean(text: str) -> str:
     """Without halves of characters, which no file can hold."""
     return text.encode("utf-8", "replace").decode("utf-8")
+
+
+def client(base_url: str, secret: str | None, timeout_seconds: float) -> Any:
+    """An ``AsyncOpenAI``. Raises ``UnsupportedError`` where the package is not installed."""
+    try:
+        from openai import AsyncOpenAI
+    except ImportError:
+        raise UnsupportedError(
+            "endpoints are asked through the package openai: run `pip install llmembed[prompt]`"
+        ) from None
+    # Retries are the caller's, so that each try reserves its tokens.
+    return AsyncOpenAI(
+        base_url=base_url, api_key=secret or "none", max_retries=0, timeout=timeout_seconds
+    )

@@ -101,6 +101,26 @@ class EndpointGenerator:
     def __repr__(self) -> str:
         return f"EndpointGenerator({self.name!r})"
 
+    def to_json(self) -> dict[str, Any]:
+        """The description from which ``build_generator`` makes it again: without the key, and
+        without what belongs to one run (cache, budget, prices)."""
+        told = {
+            "kind": "endpoint",
+            "model": self.model,
+            "base_url": self.base_url,
+            "concurrency": self.limits.concurrency,
+            "timeout_seconds": self.limits.timeout_seconds,
+            "retries": self.limits.retries,
+            "context": self._context,
+            "machinery_only": self._machinery_only,
+            "tokenizer": self._tokeniser and self._tokeniser.location,
+            "longest_answer_field": self._longest,
+            "scores": self._scores,
+        }
+        named = {name: value for name, value in told.items() if value is not None}
+        # None is told: it says that no key is needed.
+        return {**named, "api_key_env": self.api_key_env}
+
     @property
     def name(self) -> str:
         return f"{self.model}@{self._host}"
@@ -267,7 +287,9 @@ class EndpointGenerator:
                 advance(1)
 
             work: Calls[Any] = Calls(
-                client=partial(_client, self.base_url, secret, self.limits.timeout_seconds),
+                client=partial(
+                    completions.client, self.base_url, secret, self.limits.timeout_seconds
+                ),
                 send=send,
                 read=read,
                 done=done,
@@ -289,16 +311,3 @@ class EndpointGenerator:
                 "set; where the endpoint asks for none, set api_key_env to null"
             )
         return secret
-
-
-def _client(base_url: str, secret: str | None, timeout_seconds: float) -> Any:
-    try:
-        from openai import AsyncOpenAI
-    except ImportError:
-        raise UnsupportedError(
-            "endpoints are asked through the package openai: run `pip install llmembed[prompt]`"
-        ) from None
-    # Retries are ours, so that each try reserves its tokens.
-    return AsyncOpenAI(
-        base_url=base_url, api_key=secret or "none", max_retries=0, timeout=timeout_seconds
-    )

@@ -7,9 +7,11 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from llmembed.contract import Runtime, Usage
+from llmembed.errors import UnsupportedError
+from llmembed.generation.building import DescribedGenerator
 from llmembed.generation.endpoint import EndpointGenerator
 from llmembed.generation.local import LocalGenerator
-from llmembed.generation.request import Prompt, Sampling
+from llmembed.generation.request import Generator, Prompt, Sampling
 from llmembed.metering import Prices
 from llmembed.metering.prices import JOULES_PER_KWH
 
@@ -66,7 +68,7 @@ class Estimate:
 
 
 def estimate(
-    generator: EndpointGenerator | LocalGenerator,
+    generator: Generator,
     prompts: Sequence[Prompt],
     sampling: Sampling,
     prices: Prices | None = None,
@@ -75,12 +77,17 @@ def estimate(
     timed: int = TIMED,
     runtime: Runtime | None = None,
 ) -> Estimate:
-    """What ``generator.generate(prompts, sampling)`` would take.
+    """What ``generator.generate(prompts, sampling)`` would take. Raises ``UnsupportedError`` for a
+    generator that is none of this room's.
 
     An endpoint is asked nothing. A local model answers ``timed`` prompts, which the cache keeps
     for the run itself; with a ``runtime`` on its workers. ``prices``: by default the generator's
     own, or the paper's. What was ``used`` before is forgotten: ask for that first.
     """
+    if isinstance(generator, DescribedGenerator):
+        generator = generator.made()
+    if not isinstance(generator, (EndpointGenerator, LocalGenerator)):
+        raise UnsupportedError(f"what {generator.name} takes can't be estimated")
     missing = generator.missing(prompts, sampling)
     some = _spread(missing, sample)
     counted = generator.count_tokens(some)

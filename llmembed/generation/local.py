@@ -91,6 +91,21 @@ class LocalGenerator:
     def __repr__(self) -> str:
         return f"LocalGenerator({self.name!r})"
 
+    def to_json(self) -> dict[str, Any]:
+        """The description from which ``build_generator`` makes it again, pinned to the hub's
+        commit; without the cache, which belongs to one run."""
+        told = {
+            "kind": "local",
+            "model": self.spec.location,
+            "revision": None if self.spec.weights_sha256 else self.spec.revision,
+            "dtype": self.spec.dtype,
+            "device": self.spec.device,
+            "batch_tokens": self.spec.batch_tokens,
+            "chunk_prompts": self.chunk_prompts,
+            "machinery_only": self._machinery_only,
+        }
+        return {name: value for name, value in told.items() if value is not None}
+
     @property
     def name(self) -> str:
         return self.spec.name

@@ -26,6 +26,7 @@ from llmembed.generation import (
     ResponseCache,
     Sampling,
 )
+from llmembed.generation.building import build_generator
 from llmembed.metering import Prices
 
 SECRET = "sk-very-secret-4711"
@@ -250,6 +251,20 @@ def test_settings_are_checked_and_never_repeat_a_key(monkeypatch: pytest.MonkeyP
         make(api_key_env="SOME_KEY").generate(prompts(1), Sampling())
     with pytest.raises(UnsupportedError, match="log-probabilities"):
         make().score(prompts(1), ["a", "b"])
+
+
+def test_its_description_makes_it_again_without_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOME_KEY", SECRET)
+    with OpenAIServer(api_key=SECRET) as server:
+        first = ask(server, api_key_env="SOME_KEY", retries=2, context=900, scores="echo")
+        first.generate(prompts(1), Sampling())
+        described = first.to_json()
+        assert SECRET not in str(described)
+        again = build_generator(described)
+        assert (again.name, again.context, again.gives_scores) == (first.name, 900, True)
+        assert again.generate(prompts(1), Sampling())[0].text == "answer 0"
+        keyless = ask(server).to_json()
+        assert keyless["api_key_env"] is None
 
 
 def test_scores_by_echo(tmp_path: Path) -> None:

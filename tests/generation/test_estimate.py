@@ -13,6 +13,7 @@ from openai_server import OpenAIServer
 from tiny_llama import save_tiny_llama
 
 from llmembed.generation import EndpointGenerator, ResponseCache, Sampling, estimate
+from llmembed.generation.building import build_generator
 from llmembed.metering import Prices
 
 
@@ -24,6 +25,8 @@ def test_an_endpoint_is_estimated_without_being_asked(tmp_path: Path) -> None:
         generator = EndpointGenerator(
             model="m", base_url=server.url, api_key_env=None, cache=cache, prices=prices
         )
+        described = build_generator({**generator.to_json(), "prices": "energy-only"})
+        assert estimate(described, prompts(3), sampling).usd == 0
         before = estimate(generator, prompts(200), sampling)
         assert server.calls == []
         assert (before.calls, before.cached, before.sampled) == (200, 0, 64)

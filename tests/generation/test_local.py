@@ -18,6 +18,7 @@ from tiny_llama import CHAT_TEMPLATE, save_tiny_llama
 from llmembed.cluster import LocalRuntime, RayRuntime
 from llmembed.errors import ModelError, UnsupportedError, UserError
 from llmembed.generation import LocalGenerator, Message, Prompt, ResponseCache, Sampling
+from llmembed.generation.building import build_generator
 
 PROGRAM = Path(__file__).with_name("generate_program.py")
 LABELS = ["earn", "acq", "crude", "money-fx", "interest"]
@@ -242,6 +243,8 @@ def test_what_is_untrained_says_so_and_what_is_missing_too(tiny: Path, tmp_path:
     assert generator.machinery_only == "a tiny model with random weights, built for tests"
     assert make(tiny, machinery_only="for show").machinery_only == "for show"
     assert generator.name.startswith("tiny-llama@sha256-") and generator.gives_scores
+    again = build_generator(generator.to_json())
+    assert (again.name, again.machinery_only) == (generator.name, generator.machinery_only)
     with pytest.raises(UnsupportedError, match="vllm serve"):
         make(tiny, backend="vllm")
     with pytest.raises(ModelError, match="no folder"):
