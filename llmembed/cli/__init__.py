@@ -125,6 +125,10 @@ def _run(options: argparse.Namespace) -> int:
         experiment = _experiment(options)
         if options.command == "embed":
             pipelines.embed(experiment, json_path=options.json)
+        elif getattr(options, "dry_run", False):
+            pipelines.estimate(
+                experiment, method=getattr(options, "method", None), json_path=options.json
+            )
         elif options.command == "fit":
             done = pipelines.fit(
                 experiment, method=options.method, save=options.save, json_path=options.json

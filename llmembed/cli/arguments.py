@@ -42,6 +42,7 @@ def parser() -> argparse.ArgumentParser:
     fit = commands.add_parser("fit", help="fit one method, evaluate, track and register it")
     fit.add_argument("--method", metavar="NAME", help="which of the experiment's methods")
     fit.add_argument("--save", metavar="FOLDER", help="also save the classifier here")
+    _dry_run(fit)
     _experiment_options(fit, recipe="compare")
 
     compare = commands.add_parser(
@@ -50,6 +51,7 @@ def parser() -> argparse.ArgumentParser:
     compare.add_argument(
         "--methods", metavar="A,B,…", help="only these of the experiment's methods"
     )
+    _dry_run(compare)
     _experiment_options(compare, recipe="compare")
 
     tune = commands.add_parser(
@@ -114,6 +116,14 @@ def parser() -> argparse.ArgumentParser:
     )
     _runtime_options(doctor)
     return top
+
+
+def _dry_run(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="ask no language model anything; say what the prompts would take",
+    )
 
 
 def _experiment_options(

@@ -111,7 +111,10 @@ def provisos(board: Leaderboard) -> list[str]:
         if row.status != "ok":
             lines.append(f"{row.label}: {row.status.rstrip(chr(46))}.")
         if row.machinery_only:
-            lines.append(f"{row.label}: stand-in weights; it shows that the machinery runs.")
+            lines.append(
+                f"{row.label}: machinery only, an untrained model or a scripted server; "
+                "its figures show that it runs and nothing else."
+            )
         lines += [f"{row.label}: {note}." for note in row.notes]
     return lines
 

@@ -16,7 +16,9 @@ class GeneratorSettings(_Settings):
 
     model: str
     base_url: str | None = Field(None, description="of an OpenAI-compatible endpoint, …/v1")
-    api_key_env: str = Field("OPENAI_API_KEY", description="variable that holds the key")
+    api_key_env: str | None = Field(
+        "OPENAI_API_KEY", description="variable that holds the key; null: the endpoint wants none"
+    )
     concurrency: int = Field(16, ge=1, le=1024, description="calls at once")
     timeout_seconds: float = Field(60, gt=0)
     retries: int = Field(5, ge=0, le=20)
@@ -24,14 +26,23 @@ class GeneratorSettings(_Settings):
     budget_tokens: int | None = Field(None, gt=0)
     context: int | None = Field(None, ge=16, description="tokens of prompt and answer together")
     tokenizer: str | None = Field(None, description="folder or hub id, to count tokens exactly")
+    scores: Literal["echo"] | None = Field(
+        None, description="echo: /completions tells log-probabilities of a prompt, as vLLM does"
+    )
+    longest_answer_field: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
     revision: str | None = None
+    device: str = "auto"
+    batch_tokens: int = Field(16384, ge=64, description="tokens in a local model's batch")
+    chunk_prompts: int = Field(64, ge=1, description="prompts answered before they are kept")
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     machinery_only: str | None = Field(None, description="why figures say nothing of accuracy")
 
     def described(self) -> dict[str, Any]:
         """As ``generation.building.build_generator`` takes it: what was set."""
         kind = "local" if self.base_url is None else "endpoint"
-        return {"kind": kind, **self.model_dump(exclude_unset=True, exclude_none=True)}
+        told = self.model_dump(exclude_unset=True)
+        kept = {k: v for k, v in told.items() if v is not None or k == "api_key_env"}
+        return {"kind": kind, **kept}
 
 
 class _Asking(_Settings):

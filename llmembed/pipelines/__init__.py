@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from llmembed.pipelines.checking import doctor
     from llmembed.pipelines.comparing import compare, fit
     from llmembed.pipelines.embedding import embed
+    from llmembed.pipelines.estimating import estimate
     from llmembed.pipelines.predicting import predict
     from llmembed.pipelines.reporting import report, show_recipes
 
@@ -15,12 +16,13 @@ _PUBLIC = {
     "compare": "comparing",
     "doctor": "checking",
     "embed": "embedding",
+    "estimate": "estimating",
     "fit": "comparing",
     "predict": "predicting",
     "report": "reporting",
     "show_recipes": "reporting",
 }
-__all__ = ["compare", "doctor", "embed", "fit", "predict", "report", "show_recipes"]
+__all__ = ["compare", "doctor", "embed", "estimate", "fit", "predict", "report", "show_recipes"]
 
 
 def __getattr__(name: str) -> Any:

@@ -19,6 +19,7 @@ from llmembed.pipelines.printing import (
     say_leaderboard,
     write_json,
 )
+from llmembed.pipelines.prompting import check_keys
 from llmembed.pipelines.racing import Race
 from llmembed.pipelines.recording import LeaderboardFile, log_corpus, log_leaderboard
 
@@ -89,6 +90,7 @@ def compare(
     names = [name for name in experiment.methods if name in assembler.names]
     order = sorted(names, key=lambda n: CHEAP_FIRST.index(experiment.methods[n].kind))
     methods = [assembler.method(name) for name in order]
+    check_keys(experiment, order)
     with make_runtime(**experiment.runtime.model_dump()) as runtime:
         corpus = make_corpus(experiment.data, runtime.files)
         say_corpus(out, corpus)

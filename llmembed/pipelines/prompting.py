@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,6 +51,22 @@ class Generators:
             except ConfigError as error:
                 raise ConfigError(f"generators.{name}: {error}") from None
         return self._made[name]
+
+
+def check_keys(experiment: Experiment, names: Sequence[str]) -> None:
+    """Raise ``ConfigError`` now, not after an hour, where an endpoint's key is not set."""
+    for name in names:
+        settings = experiment.methods[name]
+        if not isinstance(settings, PromptSettings | CarpSettings):
+            continue
+        asked = experiment.generators[settings.generator]
+        variable = asked.api_key_env
+        if asked.base_url and variable and not os.environ.get(variable, "").strip():
+            raise ConfigError(
+                f"generators.{settings.generator}: the key is expected in the environment variable "
+                f"{variable}, which is not set; where the endpoint asks for none, set "
+                f"generators.{settings.generator}.api_key_env=null"
+            )
 
 
 def cache_of(files: str) -> Path:

@@ -95,7 +95,7 @@ def test_test_scores_do_not_choose_and_stand_ins_never_win(results):
         [
             edited(base, label="good", value=0.8, joules=10),
             edited(base, label="best", value=0.9, joules=10, test={"topic": worse_on_test}),
-            edited(base, label="stand-in", value=0.99, joules=1, machinery_only=True),
+            edited(base, label="an untrained model", value=0.99, joules=1, machinery_only=True),
             edited(base, label="broken", value=0.99, joules=1, status="failed", reason="x"),
         ]
     )
@@ -153,7 +153,7 @@ def test_terminal_fits_and_shows_every_figure(results, width):
     best = board.rows[0]
     assert f"{best.test['topic'].mean:.4f}"[1:] in table
     assert "~" in table  # estimated energy
-    for text in ("300 of 4000 training rows", "whatever the text", "time limit", "stand-in"):
+    for text in ("300 of 4000 training rows", "whatever the text", "time limit", "an untrained model"):
         assert text in " ".join(out.split())
 
 
