@@ -153,7 +153,12 @@ def test_terminal_fits_and_shows_every_figure(results, width):
     best = board.rows[0]
     assert f"{best.test['topic'].mean:.4f}"[1:] in table
     assert "~" in table  # estimated energy
-    for text in ("300 of 4000 training rows", "whatever the text", "time limit", "an untrained model"):
+    for text in (
+        "300 of 4000 training rows",
+        "whatever the text",
+        "time limit",
+        "an untrained model",
+    ):
         assert text in " ".join(out.split())
 
 
