@@ -207,9 +207,13 @@ class _Search:
         """The winner's test figures, noted: test is read once, whatever is resumed later."""
         from tune.winning import crown
 
+        def note(test: Mapping[str, Any]) -> None:
+            self.ledger.note(outcome={"winner": winner.configuration.id, "test": dict(test)})
+
         folder = self.ledger.folder
-        test = crown(self.sweep, winner, self.corpus, self.runtime, self.run, folder)
-        self.ledger.note(outcome={"winner": winner.configuration.id, "test": test})
+        test = crown(self.sweep, winner, self.corpus, self.runtime, self.run, folder, on_read=note)
+        if test["tasks"]:
+            note(test)
         return test
 
     def _try(self) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +11,7 @@ import yaml
 
 from llmembed.contract import Classifier, Runtime
 from llmembed.pipelines.assembler import Assembler
+from llmembed.pipelines.assembly import plain_name
 from llmembed.pipelines.keeping import Keeper
 from llmembed.pipelines.recording import log_leaderboard, log_result
 from tune.board import Standing
@@ -30,8 +31,10 @@ def crown(
     runtime: Runtime,
     run: Run,
     folder: Path,
+    on_read: Callable[[Mapping[str, Any]], None],
 ) -> dict[str, Any]:
     """Fit and score the winner; returns its test figures (validation's without a test part).
+    ``on_read`` hears them as soon as test was read, before anything else can fail.
 
     Leaves ``winner.yaml``, an experiment that ``llmembed fit`` takes, and ``winner/``, the
     classifier of the seed best on validation.
@@ -49,6 +52,8 @@ def crown(
         board = Leaderboard(results)
         log_leaderboard(run, board)
         figures = _figures(results)
+        if figures["tasks"]:
+            on_read(figures)
         if board.winner is None:
             return figures
         kept = keeper.of(board.winner.label)
@@ -58,7 +63,7 @@ def crown(
         registered = register(
             kept.run,
             kept.folder,
-            name=sweep.tracking.register_as or sweep.tracking.experiment or corpus.name,
+            name=plain_name(sweep.tracking.register_as or sweep.tracking.experiment or corpus.name),
             tasks=corpus.tasks,
             validation_score=value,
             metric=" and ".join(f"{t} {m}" for t, m in board.primary.items()),

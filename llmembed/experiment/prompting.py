@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
@@ -36,6 +38,28 @@ class GeneratorSettings(_Settings):
     chunk_prompts: int = Field(64, ge=1, description="prompts answered before they are kept")
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     machinery_only: str | None = Field(None, description="why figures say nothing of accuracy")
+
+    @field_validator("api_key_env")
+    @classmethod
+    def _name_of_a_variable(cls, name: str | None) -> str | None:
+        # Never repeated: it may be the key.
+        if name is not None and not re.fullmatch(r"[A-Z_][A-Z0-9_]{0,63}", name):
+            raise ValueError(
+                "expected the name of an environment variable in capitals, such as OPENAI_API_KEY, "
+                "never the key itself"
+            )
+        return name
+
+    @field_validator("base_url")
+    @classmethod
+    def _holds_no_secret(cls, url: str | None) -> str | None:
+        if url is not None:
+            parts = urlsplit(url)
+            if parts.scheme not in ("http", "https") or not parts.hostname:
+                raise ValueError("expected an address such as http://HOST:8000/v1")
+            if parts.username or parts.password or parts.query:
+                raise ValueError("holds a name, password or query; a key goes to api_key_env")
+        return url
 
     def described(self) -> dict[str, Any]:
         """As ``generation.building.build_generator`` takes it: what was set."""

@@ -74,6 +74,7 @@ class StackedCoOccurrence:
         self.cut = min(255, round(self.first.drop.p * 256)) if relu else 0
         self.drawn = (sum(self.depths), self.first.width)
         self.products = self.first.rows**2
+        self.reads: Sequence[str] = self.first.stacked
         self._allocate()
 
     def _allocate(self) -> None:

@@ -94,6 +94,8 @@ def build_generator(settings: Mapping[str, Any], *, budget: Budget | None = None
 def describe(generator: Generator) -> dict[str, Any]:
     """The description of which ``build_generator`` makes ``generator`` again, without what belongs
     to one run. Raises ``UnsupportedError`` for a generator that has none."""
+    if isinstance(generator, DescribedGenerator):
+        generator = generator.made()  # pinned: with its commit, folder and dtype
     if hasattr(generator, "to_json"):
         described: dict[str, Any] = generator.to_json()
         return {name: value for name, value in described.items() if name not in OF_A_RUN}

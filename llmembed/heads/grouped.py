@@ -263,7 +263,7 @@ class _Group:
         if self.fusion is not None:
             self._set_fusion(number, self.fusion.values(row))
         x = self.rows.valid(number, self.models[number])
-        return [stack.logits(x.to(self.low), row) for stack in self.stacks]
+        return [stack.logits(x, row) for stack in self.stacks]
 
     def _save(self, number: int, row: int) -> None:
         """Put the row's weights into the fit's own modules."""

@@ -47,13 +47,14 @@ class Run:
 
 class StackedFusion(Protocol):
     """G fusions of equal shape, with parameters (G, …), side by side. The first P = ``products``
-    features depend on the parameters, the others on the views alone."""
+    features depend on the parameters and on the views ``reads``, the others on views alone."""
 
     parameters: list[Tensor]
     gradients: list[Tensor]
     cut: int
     drawn: tuple[int, int]
     products: int
+    reads: Sequence[str]
 
     def keep(self, rows: Tensor) -> None: ...
 
@@ -222,23 +223,27 @@ class SharedRows:
         one batch for each run of fits of one seed."""
         runs: list[Run] = []
         seeds = [self.fits[i].config.seed for i in active.tolist()]
-        for _, group in itertools.groupby(enumerate(seeds), key=lambda each: each[1]):
+        made: dict[int, tuple[dict[str, Tensor], Tensor | None]] = {}
+        for seed, group in itertools.groupby(enumerate(seeds), key=lambda each: each[1]):
             members = [row for row, _ in group]
             first, size = members[0], rows.shape[1]
-            octets = None
-            if fusion.cut:
-                mapped, width = fusion.drawn
-                octets = draws.of_row(first, mapped * size * width).view(mapped, size, width)
-            views = {name: drawn(view, rows[first]) for name, view in self._low_views().items()}
+            if seed not in made:  # fits of one seed and several rates stand in several runs
+                octets = None
+                if fusion.cut:
+                    mapped, width = fusion.drawn
+                    octets = draws.of_row(first, mapped * size * width).view(mapped, size, width)
+                kept = self._low_views(fusion.reads)
+                made[seed] = {n: drawn(view, rows[first]) for n, view in kept.items()}, octets
+            views, octets = made[seed]
             runs.append(Run(start=first, stop=members[-1] + 1, views=views, octets=octets))
         return runs
 
-    def _low_views(self) -> dict[str, Tensor]:
-        """The scaled views (L, N, D) of a group whose fusion has parameters."""
+    def _low_views(self, names: Sequence[str]) -> dict[str, Tensor]:
+        """The scaled views (L, N, D) that the products of a fusion with parameters read."""
         if not self._kept:
+            views = self._views(self.fits[0])
             self._kept = {
-                name: view.transpose(0, 1).to(self.low).contiguous()
-                for name, view in self._views(self.fits[0]).items()
+                name: views[name].transpose(0, 1).to(self.low).contiguous() for name in names
             }
         return self._kept
 
@@ -249,7 +254,7 @@ class SharedRows:
         if self._constant is None:
             model = self.models[0]
             whole = model.feature_scaler(self._fuse(model, self._views(self.fits[0])))
-            self._constant = whole[:, count:].to(self.low)
+            self._constant = whole[:, count:].to(self.low, copy=True)
         if self._scale is not None:
             fused = (fused - self._mean[active, :, :count]).mul_(self._scale[active, :, :count])
         if not self._constant.shape[1]:

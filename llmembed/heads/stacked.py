@@ -100,10 +100,10 @@ class StackedHeads:
         """(N, F) -> (N, C), float32, of the head at ``row``, as in inference."""
         count = len(self.weights)
         for i in range(count):
-            x = torch.addmm(self._low[count + i][row], x, self._low[i][row].t())
+            x = torch.addmm(self.biases[i][row], x, self.weights[i][row].t())
             if i + 1 < count:
                 x.clamp_min_(0)
-        return x.float()
+        return x
 
     def widths(self) -> list[int]:
         """Of the hidden layers."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal
 
-from llmembed.contract import Method
+from llmembed.contract import Method, Usage
 from llmembed.errors import ConfigError
 from llmembed.experiment import (
     BackboneSettings,
@@ -135,6 +135,10 @@ class Assembler:
             lexical=settings.lexical,
             head=head_config(settings.head),
         )
+
+    def paid(self) -> Usage:
+        """What language models were really asked for so far."""
+        return self._generators.paid()
 
     def backbones(self) -> list[BackboneSpec]:
         """Every backbone that a method of the experiment reads."""

@@ -183,6 +183,11 @@ def tracking_files(files: str) -> str:
     return str(Path.home() / FILES) if "://" in files else files
 
 
+def plain_name(name: str) -> str:
+    """A name that MLflow and a file system take."""
+    return re.sub(r"[^\w.+-]+", "-", Path(name).stem if "/" in name else name) or "unnamed"
+
+
 def described(sources: str | Sequence[str]) -> str:
     """A data source in words, for run descriptions."""
     return sources if isinstance(sources, str) else " ".join(sources)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,7 +9,13 @@ from typing import TYPE_CHECKING
 from llmembed.errors import ConfigError
 from llmembed.experiment import Experiment
 from llmembed.pipelines.assembler import Assembler
-from llmembed.pipelines.assembly import described, make_corpus, make_runtime, tracking_files
+from llmembed.pipelines.assembly import (
+    described,
+    make_corpus,
+    make_runtime,
+    plain_name,
+    tracking_files,
+)
 from llmembed.pipelines.keeping import Keeper
 from llmembed.pipelines.printing import (
     check_writable,
@@ -94,7 +99,7 @@ def compare(
     with make_runtime(**experiment.runtime.model_dump()) as runtime:
         corpus = make_corpus(experiment.data, runtime.files)
         say_corpus(out, corpus)
-        name = _plain(experiment.tracking.experiment or corpus.name)
+        name = plain_name(experiment.tracking.experiment or corpus.name)
         place = tracking_files(runtime.files)
         tracking = Tracking(experiment.tracking.uri, name, files=place)
         tracking.close_orphans()
@@ -110,7 +115,7 @@ def compare(
                 parent=run,
                 keeper=keeper,
             )
-            stored = LeaderboardFile.new(runtime.files, _plain(corpus.name))
+            stored = LeaderboardFile.new(runtime.files, plain_name(corpus.name))
             board = race.run(methods, stored.write)
             log_leaderboard(run, board)
             registered = _register(experiment, corpus, board, keeper, run, name)
@@ -142,7 +147,7 @@ def _register(
     registered: Registered = register(
         kept.run,
         kept.folder,
-        name=_plain(experiment.tracking.register_as or name),
+        name=plain_name(experiment.tracking.register_as or name),
         tasks=corpus.tasks,
         # the mean over seeds: the best of many seeds would beat the best of few by luck
         validation_score=winner.valid_mean.mean,
@@ -161,8 +166,3 @@ def _description(experiment: Experiment, corpus: Corpus) -> str:
     if corpus.partial:
         lines.append(f"**Partial data:** {corpus.partial}.")
     return "\n\n".join(line for line in lines if line)
-
-
-def _plain(name: str) -> str:
-    """A name that MLflow and a file system take."""
-    return re.sub(r"[^\w.+-]+", "-", Path(name).stem if "/" in name else name) or "unnamed"

@@ -7,16 +7,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llmembed.contract import Method
+from llmembed.contract import Method, Usage
 from llmembed.errors import ConfigError
 from llmembed.experiment import Experiment
 from llmembed.experiment.mistakes import suggest
 from llmembed.experiment.prompting import CarpSettings, PromptSettings
+from llmembed.pipelines.assembly import files_folder, tracking_files
 
 if TYPE_CHECKING:
     from llmembed.backbones import View
     from llmembed.generation import Generator
 
+ASKING = (PromptSettings, CarpSettings)
 RESPONSES = "responses.sqlite"
 """The cache of answers, beside the embedding store."""
 
@@ -52,6 +54,10 @@ class Generators:
                 raise ConfigError(f"generators.{name}: {error}") from None
         return self._made[name]
 
+    def paid(self) -> Usage:
+        """What this process really spent on them."""
+        return sum((made.paid() for made in self._made.values()), Usage())
+
 
 def check_keys(experiment: Experiment, names: Sequence[str]) -> None:
     """Raise ``ConfigError`` now, not after an hour, where an endpoint's key is not set."""
@@ -70,8 +76,8 @@ def check_keys(experiment: Experiment, names: Sequence[str]) -> None:
 
 
 def cache_of(files: str) -> Path:
-    """Where answers are kept: on this machine, even where the files are not."""
-    return Path("llmembed-files" if "://" in files else files) / RESPONSES
+    """Where answers are kept: with the files, or in the home folder where those are remote."""
+    return Path(tracking_files(files_folder(files))) / RESPONSES
 
 
 def make(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from llmembed.contract import Classifier, Method
 from llmembed.pipelines.printing import console
+from llmembed.pipelines.prompting import ASKING
 from llmembed.pipelines.recording import log_result
 
 if TYPE_CHECKING:
@@ -109,14 +110,20 @@ class Race:
     def _over_budget(self) -> str | None:
         """Why nothing more is started, or None. The embeddings' cost, borne by every fit that
         reads them, counts once."""
+        from llmembed.metering import Prices
+
         budget = self.experiment.budget
         if not self.results and self.extraction_usd is None:
             return None
         seconds = time.perf_counter() - self._start
         shared = self.extraction_usd or 0.0
-        usd = shared + sum(
+        prices = Prices(**self.experiment.prices.model_dump())
+        # What language models took counts as it was paid, whatever became of the fit.
+        usd = shared + prices.cost(self.assembler.paid())
+        usd += sum(
             result.cost_usd - (min(shared, result.cost_usd) if result.usage.tokens else 0.0)
             for result in self.results
+            if not isinstance(self.experiment.methods.get(result.method), ASKING)
         )
         if budget.seconds is not None and seconds > budget.seconds:
             return f"not started: the budget of {budget.seconds:g} s was spent"

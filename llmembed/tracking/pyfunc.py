@@ -41,6 +41,8 @@ _NEEDED = (
     "torch",
     "transformers",
 )
+_ASKING = ("faiss-cpu", "openai")
+"""What methods that ask a language model need beside, where it is installed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,10 +156,19 @@ def _link(source: str, target: str) -> str:
     return target
 
 
+def _is_installed(name: str) -> bool:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return bool(version(name))
+    except PackageNotFoundError:
+        return False
+
+
 def requirements() -> list[str]:
     """``name==version`` of what a loaded classifier needs, as installed here, without build
     marks such as ``+cpu`` that no index may know."""
-    installed = package_versions(_NEEDED)
+    installed = package_versions((*_NEEDED, *(name for name in _ASKING if _is_installed(name))))
     return [f"{name}=={version.partition('+')[0]}" for name, version in installed.items()]
 
 
