@@ -67,6 +67,7 @@ def predict(
     from llmembed.pipelines.labelling import Chunks, MakeLabeller
     from llmembed.pipelines.models import find_classifier
     from llmembed.pipelines.parts import Parts
+    from llmembed.pipelines.prompting import refuse_endpoint
     from llmembed.pipelines.writing import write_whole
     from llmembed.texts import readers
 
@@ -86,6 +87,7 @@ def predict(
         place = tracking_files(runtime.files)
         folder = find_classifier(model, files=place, tracking_uri=tracking_uri)
         classifier = load(folder)
+        refuse_endpoint(classifier, folder)
         below = _thresholds(classifier, folder, unknown_below)
         _check_columns(classifier, keep, scores)
         parts = Parts(address=output if not suffix else f"{output}.parts")

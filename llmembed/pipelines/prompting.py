@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llmembed.contract import Method, Usage
-from llmembed.errors import ConfigError
+from llmembed.contract import Classifier, Method, Usage
+from llmembed.errors import ConfigError, UnsupportedError
 from llmembed.experiment import Experiment
 from llmembed.experiment.mistakes import suggest
 from llmembed.experiment.prompting import CarpSettings, PromptSettings
@@ -73,6 +73,19 @@ def check_keys(experiment: Experiment, names: Sequence[str]) -> None:
                 f"{variable}, which is not set; where the endpoint asks for none, set "
                 f"generators.{settings.generator}.api_key_env=null"
             )
+
+
+def refuse_endpoint(classifier: Classifier, folder: Path) -> None:
+    """Raise ``UnsupportedError`` for a classifier that asks an endpoint: on many actors neither a
+    budget nor the cache of answers would hold."""
+    generator = getattr(classifier, "generator", None)
+    told: dict[str, Any] = getattr(generator, "to_json", dict)()
+    if told.get("kind") == "endpoint":
+        raise UnsupportedError(
+            f"{folder} asks {told.get('model')} at {told.get('base_url')}, which costs by the call "
+            "and is not bounded here: use llmembed.load(folder).predict(texts), or label files "
+            "with a classifier of your own machines"
+        )
 
 
 def cache_of(files: str) -> Path:

@@ -181,6 +181,26 @@ def test_a_local_model_is_asked_and_marked(table, tmp_path, capsys):
     assert "carp: machinery only" in " ".join(capsys.readouterr().out.split())
 
 
+def test_a_key_given_in_place_of_its_variable_is_not_repeated(words, capsys):
+    assert main(["compare", *words, f"generators.llm.api_key_env={KEY}"]) == 2
+    said = capsys.readouterr().err
+    assert "generators.llm.api_key_env" in said and "capitals" in said
+    assert KEY not in said
+
+
+def test_files_are_not_labelled_by_an_endpoint(words, table, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    saved = tmp_path / "saved"
+    real = [word for word in words if "machinery_only" not in word]
+    fit = ["fit", *real, "--method", "zero_shot", "--save", str(saved)]
+    assert main(fit) == 0
+    assert KEY not in (saved / "classifier.json").read_text()
+    capsys.readouterr()
+    asked = ["--model", str(saved), "--data", str(table), "--output", str(tmp_path / "out.csv")]
+    assert main(["predict", *asked, "--local", "--files", str(tmp_path / "files")]) == 2
+    assert "is not bounded here" in capsys.readouterr().err
+
+
 def test_mistakes_are_one_sentence(words, capsys, monkeypatch):
     def refused(*more: str) -> str:
         assert main(["compare", *words, *more]) == 2
