@@ -40,9 +40,11 @@ def answer_key(model: Mapping[str, Any], prompt: Prompt, sampling: Sampling) -> 
     return _digest({"model": model, "sampling": sampling.to_json(), "messages": _messages(prompt)})
 
 
-def score_key(model: Mapping[str, Any], prompt: Prompt, candidates: Sequence[str]) -> str:
-    """Like ``answer_key``, for the scores of ``candidates``."""
-    return _digest({"model": model, "candidates": [*candidates], "messages": _messages(prompt)})
+def score_key(model: Mapping[str, Any], prompt: Prompt | str, candidates: Sequence[str]) -> str:
+    """Like ``answer_key``, for the scores of ``candidates``. ``prompt``: the text itself where it
+    is sent as text."""
+    asked = {"text": prompt} if isinstance(prompt, str) else {"messages": _messages(prompt)}
+    return _digest({"model": model, "candidates": [*candidates], **asked})
 
 
 def _messages(prompt: Prompt) -> list[list[str]]:

@@ -91,6 +91,7 @@ class EndpointGenerator:
             concurrency=concurrency, timeout_seconds=timeout_seconds, retries=retries
         )
         self._host = address.hostname + (f":{address.port}" if address.port else "")
+        self._path = address.path.rstrip("/")
         self._context = context
         self._machinery_only = machinery_only
         self._tokeniser = PromptTokeniser(location=tokenizer) if tokenizer else None
@@ -145,7 +146,7 @@ class EndpointGenerator:
     @property
     def identity(self) -> dict[str, Any]:
         """What tells this model's answers from any other's in the cache."""
-        return {"model": self.model, "host": self._host}
+        return {"model": self.model, "host": self._host, "path": self._path}
 
     def count_tokens(self, prompts: Sequence[Prompt]) -> list[int]:
         """See ``Generator.count_tokens``; without ``tokenizer`` an over-estimate."""
@@ -204,15 +205,17 @@ class EndpointGenerator:
                 f"{self.name} tells no log-probabilities of given answers; where its /completions "
                 "has echo and logprobs (vLLM), set scores to echo, or use a local model"
             )
+        # The endpoint is told whether the text holds its special tokens already.
+        model = {**self.identity, "templated": bool(self._tokeniser)}
         scored: dict[str, Scored] = {}
         calls: dict[str, Call] = {}
         keys: list[list[str]] = []
         for prompt, bound in zip(prompts, self._at_most(prompts), strict=True):
             text = self._text(prompt)
-            keys.append([score_key(self.identity, prompt, [each]) for each in candidates])
             space = self._tokeniser.space_after(text) if self._tokeniser else " "
-            for key, candidate in zip(keys[-1], candidates, strict=True):
-                answer = ("" if text[-1:].isspace() else space) + candidate
+            answers = [("" if text[-1:].isspace() else space) + each for each in candidates]
+            keys.append([score_key(model, text, [answer]) for answer in answers])
+            for key, answer in zip(keys[-1], answers, strict=True):
                 calls[key] = Call(
                     key=key,
                     request=completions.echo_request(

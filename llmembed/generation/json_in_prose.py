@@ -8,12 +8,22 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-THOUGHTS = re.compile(r"<think(?:ing)?>.*?(?:</think(?:ing)?>|\Z)", re.DOTALL | re.IGNORECASE)
+CLOSED = re.compile(r".*</think(?:ing)?>", re.DOTALL | re.IGNORECASE)
+OPENED = re.compile(r"<think(?:ing)?>", re.IGNORECASE)
+
+
+def after_thoughts(answer: str) -> tuple[int, int]:
+    """Where the answer proper starts and ends: after the last closing think mark, which may lack
+    its opening one (a chat template may have written that), and before one that is never closed."""
+    closed = CLOSED.match(answer)
+    start = closed.end() if closed else 0
+    opened = OPENED.search(answer, start)
+    return start, opened.start() if opened else len(answer)
 
 
 def without_thoughts(answer: str) -> str:
-    """``answer`` without what a reasoning model wrote between its think marks."""
-    return THOUGHTS.sub(" ", answer).strip()
+    """``answer`` without what a reasoning model wrote up to its closing think mark."""
+    return answer[slice(*after_thoughts(answer))].strip()
 
 
 def key(name: Any) -> str:

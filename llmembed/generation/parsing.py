@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,6 +26,14 @@ AFTER_LABEL = re.compile(
 JOINED = re.compile(
     r"\s*(?:[,/|&+]|\bor\b|\band\b)\s*(?:(?:or|and|maybe|possibly|also)\s+)*[\"'`*]*"
 )
+NUMBERING = re.compile(r"\(?\d{1,3}[.):]\s+")
+DENIED = re.compile(
+    r"[\"'`*)\]]*\s*(?:\?\s*[\"'`*]*(?:no|nope|not)\b"
+    r"|(?:[:=–—-]+>?|→) *[\"'`*]*(?:no|nope|wrong|false)(?![\w'])(?! \w)"
+    r"|(?:is|was|does|do) not\b|(?:is|was|does|do)n't\b)"
+)
+DOUBTED = re.compile(r"[\"'`*)\]]*\s*\?")
+VERDICT = re.compile(r"[\"'`*)\]]*\s*(?:[:=]|->|→| [–—-] )")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,10 +57,22 @@ def bare(line: str) -> str:
     return simplified(line.strip(" \t\"'`*“”„‘’«»()[]{}<>.,;:!?")).strip()
 
 
+def _any_of(names: Iterable[str]) -> re.Pattern[str]:
+    longest_first = sorted(names, key=len, reverse=True)
+    either = "|".join(re.escape(name) for name in longest_first)
+    return re.compile(rf"(?<![\w.])(?<!\w[-'])({either})(?!\w|[.'-]\w)")
+
+
+def _doubted(text: str, end: int) -> bool:
+    """Whether the label that ends at ``end`` is asked about or denied."""
+    return bool(DOUBTED.match(text, end) or DENIED.match(text, end))
+
+
 @dataclass(frozen=True, kw_only=True)
 class LabelReader:
     """Reads the answers to one task of one label. ``names``: the readable name of each class; a
-    label as the data writes it is understood as well.
+    label as the data writes it is understood as well where it is all that is said: as a word
+    among others (``1.``, ``no``) it need not mean the label.
 
     Raises:
         ConfigError: a name of one class can't be told from another class's name or label.
@@ -61,6 +81,9 @@ class LabelReader:
     task: Task
     names: Sequence[str]
     _index: dict[str, int] = field(init=False, repr=False, compare=False)
+    _shown: dict[str, int] = field(init=False, repr=False, compare=False)
+    _numbers: bool = field(init=False, repr=False, compare=False)
+    _raw: re.Pattern[str] = field(init=False, repr=False, compare=False)
     _mention: re.Pattern[str] = field(init=False, repr=False, compare=False)
     _cue: re.Pattern[str] = field(init=False, repr=False, compare=False)
 
@@ -75,13 +98,15 @@ class LabelReader:
                         f"{self.task.classes[label]!r} and of {self.task.classes[other]!r} of task "
                         f"{self.task.name!r}"
                     )
-        longest_first = sorted(index, key=len, reverse=True)
-        names = "|".join(re.escape(name) for name in longest_first)
+        shown = {name: index[name] for name in (bare(n) or simplified(n) for n in self.names)}
         cues = "|".join([*CUE_WORDS.split(), re.escape(simplified(self.task.name))])
         object.__setattr__(self, "_index", index)
+        object.__setattr__(self, "_shown", shown)
         object.__setattr__(
-            self, "_mention", re.compile(rf"(?<![\w.])(?<!\w[-'])({names})(?!\w|[.'-]\w)")
+            self, "_numbers", any(re.fullmatch(r"[+-]?[\d.,]+", name) for name in shown)
         )
+        object.__setattr__(self, "_mention", _any_of(shown))
+        object.__setattr__(self, "_raw", _any_of(index))
         object.__setattr__(
             self,
             "_cue",
@@ -100,7 +125,12 @@ class LabelReader:
         for value in self._in_json(answer):
             found = self._index.get(bare(value), -1)
             return Reading(label=found) if found >= 0 else self._in_words(value)
-        return self._in_words(answer)
+        return self.read_alone(answer) or self._in_words(answer)
+
+    def read_alone(self, answer: str) -> Reading | None:
+        """The label of an answer that says nothing but a label, else None."""
+        found = self._index.get(self._unnumbered(bare(answer)), -1)
+        return Reading(label=found) if found >= 0 else None
 
     def read_value(self, value: Any) -> Reading:
         """The label in a field of a JSON answer."""
@@ -129,44 +159,82 @@ class LabelReader:
         return []
 
     def _in_words(self, answer: str) -> Reading:
-        first = self._first_line(answer)
-        if first in self._index:
-            return Reading(label=self._index[first])
+        lines = [simplified(line) for line in answer.splitlines()]
+        first, cued = self._first_line(lines)
+        label = (self._index if cued else self._shown).get(first, -1)
+        if label >= 0:
+            return self._beside(label, lines, verdicts=False) or Reading(label=label)
         lead = self._mention.match(first)
-        if lead and AFTER_LABEL.match(first, lead.end()):
+        if lead and AFTER_LABEL.match(first, lead.end()) and not _doubted(first, lead.end()):
             label = self._index[lead[1]]
             rival = self._rival(first, lead.end(), label)
+            if rival is None and VERDICT.match(first, lead.end()):
+                rival = self._beside(label, lines, verdicts=True)
             return rival or Reading(label=label)
-        whole = simplified(answer)
-        announced = {
-            self._index[found[1]]
-            for cue in self._cue.finditer(whole)
-            if (found := self._mention.match(whole, cue.end()))
-        }
-        mentioned = announced or {
+        whole = "\n".join(lines)
+        mentioned = self._announced(whole) or {
             self._index[found[1]]
             for found in self._mention.finditer(whole)
-            if not NEGATION.search(whole[: found.start()])
+            if not NEGATION.search(whole[: found.start()]) and not DENIED.match(whole, found.end())
         }
         if len(mentioned) == 1:
             return Reading(label=mentioned.pop())
         if mentioned:
             return self._ambiguous(mentioned)
-        begun = {label for name, label in self._index.items() if name.startswith(first)}
+        begun = {label for name, label in self._shown.items() if name.startswith(first)}
         if len(first) >= 2 and len(begun) == 1:
             return Reading(label=begun.pop())
         if len(first) >= 2 and begun:
             return self._ambiguous(begun)
+        written = {
+            self._index[found[1]]
+            for found in self._raw.finditer(whole)
+            if not NEGATION.search(whole[: found.start()])
+        }
+        if len(written) > 1:
+            return self._ambiguous(written)
         return Reading(label=-1, why="no label in the answer")
 
-    def _first_line(self, answer: str) -> str:
-        """The first line that says something, a repeated cue taken off."""
-        for line in answer.splitlines():
-            cue = self._cue.match(simplified(line).lstrip("\"'`*#>- "))
-            said = simplified(line).lstrip("\"'`*#>- ")[cue.end() :] if cue else line
-            if found := bare(said):
-                return found
-        return ""
+    def _announced(self, whole: str) -> set[int]:
+        """The labels that stand after a cue."""
+        labels = set()
+        for cue in self._cue.finditer(whole):
+            said = self._unnumbered(bare(whole[cue.end() :].partition("\n")[0]))
+            found = self._mention.match(whole, cue.end())
+            if said in self._index:
+                labels.add(self._index[said])
+            elif found and not _doubted(whole, found.end()):
+                labels.add(self._index[found[1]])
+        return labels
+
+    def _unnumbered(self, line: str) -> str:
+        """``line`` without its number in a list, unless labels are numbers."""
+        return line if self._numbers else NUMBERING.sub("", line, count=1)
+
+    def _beside(self, label: int, lines: Sequence[str], *, verdicts: bool) -> Reading | None:
+        """Ambiguous where further lines are other labels; with ``verdicts``, where they give a
+        verdict on another label that is not a no."""
+        others = set()
+        for line in map(self._unnumbered, map(bare, lines)):
+            found = self._mention.match(line)
+            if line in self._shown:
+                others.add(self._shown[line])
+            elif found is None or not verdicts or DENIED.match(line, found.end()):
+                continue
+            elif VERDICT.match(line, found.end()):
+                others.add(self._index[found[1]])
+        return self._ambiguous(others | {label}) if others - {label} else None
+
+    def _first_line(self, lines: Sequence[str]) -> tuple[str, bool]:
+        """The first line that says something, a repeated cue taken off, and whether one was."""
+        cued = False
+        for line in lines:
+            start = line.lstrip("\"'`*#>- ")
+            cue = self._cue.match(start)
+            cued = cued or cue is not None
+            if found := self._unnumbered(bare(start[cue.end() :] if cue else line)):
+                return found, cued
+        return "", cued
 
     def _rival(self, line: str, end: int, label: int) -> Reading | None:
         joined = JOINED.match(line, end)

@@ -19,7 +19,7 @@ from llmembed.generation.parsing import LabelReader, Reading
 from llmembed.generation.request import Prompt
 from llmembed.generation.slot_parsing import SlotReader, SlotReading
 from llmembed.generation.templates import Template, Variant
-from llmembed.generation.worked_answers import label_text
+from llmembed.generation.worked_answers import label_span, label_text
 
 Block = Mapping[str, str]
 """One demonstration: ``text`` and ``answer``, for worked answers also ``clues``, ``reasoning``."""
@@ -121,9 +121,17 @@ class Question:
             (reader,) = self._readers.values()
             if isinstance(reader, SlotReader):
                 return {reader.task.name: reader.read(answer, words)}
-            return {reader.task.name: reader.read(self._final(answer))}
+            return {reader.task.name: self._of_label(reader, answer)}
         found = fields_in(without_thoughts(answer), [task.name for task in self.tasks])
         return {task.name: self._of_field(task, found, words) for task in self.tasks}
+
+    def _of_label(self, reader: LabelReader, answer: str) -> Reading:
+        if self.template.variant == "carp_answer":
+            answer = without_thoughts(answer)
+            if answer and label_span(answer) is None:
+                # Cut before its label, an answer still names labels among its clues.
+                return reader.read_alone(answer) or Reading(label=-1, why="no label line")
+        return reader.read(self._final(answer))
 
     def _of_field(self, task: Task, found: Mapping[str, Any], words: int) -> Reading | SlotReading:
         reader = self._readers[task.name]

@@ -6,6 +6,8 @@ import math
 import re
 from collections.abc import Sequence
 
+from llmembed.generation.json_in_prose import after_thoughts
+
 LINE_CUE = re.compile(
     r"^[\s>*#\"'`-]*(?:final\s+|my\s+)?(?:label|answer|category|class|output)[\s*\"'`]*[:=][ \t*]*",
     re.IGNORECASE | re.MULTILINE,
@@ -45,10 +47,11 @@ def label_probability(
     if not logprobs:
         return None
     written = "".join(token for token, _ in logprobs)
-    span = label_span(written)
+    proper, cut = after_thoughts(written)
+    span = label_span(written[proper:cut])
     if span is None:
         return None
-    start, end = span
+    start, end = proper + span[0], proper + span[1]
     line = written[start:end].casefold()
     for name in sorted(names, key=len, reverse=True):
         if (place := line.find(name.casefold())) >= 0:

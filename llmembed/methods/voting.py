@@ -15,13 +15,16 @@ from llmembed.generation import Answer, Sampling
 from llmembed.generation.worked_answers import label_probability
 
 Vote = Literal["majority", "weighted"]
+SMALLEST = 1e-9
+"""The least weight of a vote."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Rounds:
     """``number`` answers to every text at ``temperature``, each with a seed of its own. ``vote``:
     ``majority`` counts them; ``weighted`` counts each by the probability of its label's tokens,
-    or as 1 where the model tells none. Scores are a label's share of the votes."""
+    or as 1 where the model tells none; an answer without a line for its label then hardly counts.
+    Scores are a label's share of the votes."""
 
     number: int = 3
     temperature: float = 0.7
@@ -47,10 +50,11 @@ class Rounds:
 
 
 def weight_of(answer: Answer, names: Sequence[str]) -> float:
-    """Probability of the label as it was written, 1 where the model tells none. ``names``: what
-    labels may be called."""
-    probability = label_probability(answer.logprobs, names)
-    return 1.0 if probability is None else max(probability, 1e-9)
+    """Probability of the label as it was written, 1 where the model tells none; the least weight
+    where it tells some but no line gives a label. ``names``: what labels may be called."""
+    if not answer.logprobs:
+        return 1.0
+    return max(label_probability(answer.logprobs, names) or 0.0, SMALLEST)
 
 
 def voted(

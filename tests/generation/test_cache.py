@@ -44,8 +44,9 @@ def test_keys_tell_apart_what_matters() -> None:
         answer_key(model, PROMPT, Sampling(logprobs=True)),
         score_key(model, PROMPT, ["a", "b"]),
         score_key(model, PROMPT, ["b", "a"]),
+        score_key(model, PROMPT[0].content, ["a", "b"]),
     }
-    assert len({plain, *others}) == 9
+    assert len({plain, *others}) == 10
 
 
 def test_answers_come_back_whole_and_failures_are_not_kept(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from ask_program import prompts
 from openai_server import OpenAIServer, logprob
+from tiny_llama import save_tiny_llama
 
 from llmembed.errors import BudgetError, ConfigError, ModelError, UnsupportedError, UserError
 from llmembed.generation import (
@@ -27,6 +28,7 @@ from llmembed.generation import (
     Sampling,
 )
 from llmembed.generation.building import build_generator
+from llmembed.generation.cache import answer_key
 from llmembed.metering import Prices
 
 SECRET = "sk-very-secret-4711"
@@ -282,6 +284,25 @@ def test_scores_by_echo(tmp_path: Path) -> None:
             ask(server, scores="echo", cache=cache).score(prompts(3), candidates), scores
         )
         assert len(server.calls) == 6
+
+
+def test_scores_of_another_text_or_path_are_not_shared(tmp_path: Path) -> None:
+    cache = ResponseCache(tmp_path / "answers.sqlite")
+    tokenizer = str(save_tiny_llama(tmp_path / "tiny"))
+    prompt = [(Message(role="user", content="hello"), Message(role="user", content="you"))]
+    parts = [(Message(role="user", content="hello\n\nyou"),)]
+    with OpenAIServer() as server:
+        for more, calls in (({}, 1), ({"tokenizer": tokenizer}, 2), ({}, 2)):
+            ask(server, scores="echo", cache=cache, **more).score(prompt, ["earn"])
+            assert len(server.calls) == calls, more
+        ask(server, scores="echo", cache=cache).score(parts, ["earn"])
+        assert len(server.calls) == 2, "the text that is sent is the same"
+    teams = [
+        EndpointGenerator(model="m", base_url=f"https://gw/{team}/v1{end}", api_key_env=None)
+        for team, end in (("a", ""), ("a", "/"), ("b", ""))
+    ]
+    first, same, other = (answer_key(team.identity, prompt[0], Sampling()) for team in teams)
+    assert first == same != other
 
 
 def test_it_works_inside_a_running_loop() -> None:

@@ -49,6 +49,12 @@ READER = LabelReader(task=R8, names=names_of(R8, benchmark="r8"))
         ("Acquisitions are named, trade too. Answer: shipping.", "ship"),
         ("interest rates", "interest"),
         ("interest", "interest"),
+        ("Okay, trade, perhaps.\n</think>\nearnings", "earn"),
+        ("<think>ship?</think>Hm, trade.</think>\n\nLabel: earnings", "earn"),
+        ("earnings - not acquisitions", "earn"),
+        ("- Trade: yes\n- earnings: no", "trade"),
+        ("- Trade: no\n- earnings: yes", "earn"),
+        ("The text tells of profits.\nLabel: earn", "earn"),
     ],
 )
 def test_read(answer, label):
@@ -74,6 +80,13 @@ def test_read(answer, label):
         ("learn", "no label"),
         ('{"label": "sport"}', "no label"),
         ('{"label": null}', "no label"),
+        ("trade\nearnings", "could mean"),
+        ("1. trade\n2. earnings", "could mean"),
+        ("trade: 0.2\nearnings: 0.8", "could mean"),
+        ("trade? No.", "no label"),
+        ("trade is not the topic", "no label"),
+        ("Okay, trade.\n</think>\n", "empty"),
+        ("They earn well", "no label"),
         ("Label: grain\nLabel is trade", None),
     ],
 )
@@ -107,6 +120,35 @@ def test_numbers_as_labels():
     for answer, label in (("-1", 0), ("0.", 1), ("Label: 1", 2), ('{"stars": 10}', 3), ("10", 3)):
         assert reader.read(answer).label == label, answer
     assert reader.read("1.5").label == -1
+
+
+MOOD = Task(name="sentiment", classes=("0", "1"))
+MOODS = LabelReader(task=MOOD, names=("negative", "positive"))
+
+
+@pytest.mark.parametrize(
+    ("answer", "label"),
+    [
+        ("1. negative", 0),
+        ("0) positive", 1),
+        ("1: negative", 0),
+        ("1.\nnegative", 0),
+        ("Label: 1. negative", 0),
+        ("Sentiment: 0 (negative)", 0),
+        ("1", 1),
+        ("0.", 0),
+        ("Label: 1", 1),
+        ("It is glad.\nLabel: 1", 1),
+        ('{"sentiment": 1}', 1),
+        ("positive? No, negative", 0),
+        ("positive or negative", -1),
+        ("positive?\nnegative!", -1),
+        ("It holds 1 joke", -1),
+        ("1 of 2 critics liked it", -1),
+    ],
+)
+def test_a_number_that_has_a_name_counts_only_alone(answer, label):
+    assert MOODS.read(answer).label == label
 
 
 def test_names_that_cant_be_told_apart_are_refused():
@@ -207,6 +249,33 @@ def test_a_worked_answer_ends_in_its_first_label():
     assert label_text("**Reasoning:** so\n**Label:** earn") == "earn"
     assert label_text("clues, reasoning: so it is. Label: grain") == "grain"
     assert label_text("no cue at all") == "no cue at all"
+
+
+CARP = Question(
+    tasks=(R8,),
+    names={"label": names_of(R8, benchmark="r8")},
+    kind="text",
+    template=read_template("carp_answer"),
+)
+
+
+def test_a_worked_answer_cut_before_its_label_has_none():
+    for answer in (
+        "trade; tariffs\nReasoning: these speak for acquisitions of firms, so",
+        "trade; tariffs",
+        "trade\nReasoning: so\nLabel:",
+    ):
+        (reading,) = CARP.read(answer, 5).values()
+        assert (reading.label, reading.why) == (-1, "no label line"), answer
+    for answer in ("Trade.", WORKED.replace("earnings", "trade"), "grain\n</think>\n**trade**"):
+        (reading,) = CARP.read(answer, 5).values()
+        assert R8.classes[reading.label] == "trade", answer
+
+
+def test_the_probability_of_a_label_is_not_that_of_one_thought_of():
+    tokens = [("Label: grain", -4.0), ("\n</think>", -1.0), ("Reasoning: so\nLabel:", -1.0)]
+    tokens += [(" grain", math.log(0.5))]
+    assert label_probability(tokens, ["grain"]) == pytest.approx(0.5)
 
 
 def test_the_labels_probability_is_that_of_its_own_tokens():

@@ -212,6 +212,20 @@ def test_majority_and_weighted_votes_may_differ(vote, label, share, runtime):
     assert {s.logprobs for _, s in generator.asked} == {vote == "weighted"}
 
 
+def test_a_round_without_a_label_line_does_not_outvote_sure_ones(runtime):
+    def rule(prompt, sampling):
+        if sampling.seed % 3 == 0:
+            return "oil", (("oil", -3.0),)
+        if sampling.seed % 3 == 1:
+            return "oil; banks\nReasoning: oil", (("oil; banks\nReasoning: oil", -3.0),)
+        return "Label: grain", (("Label:", -1.0), (" grain", math.log(0.4)))
+
+    method = Carp(generator=Scripted(rule=rule), k=0, rounds=Rounds(number=3, vote="weighted"))
+    answer = fit(method, news(6), runtime).predict(["x"], runtime)["topic"]
+    assert answer.labels.tolist() == [1]
+    assert answer.scores[0, 1] == pytest.approx(1.0, abs=1e-6)
+
+
 def test_unreadable_rounds_do_not_vote(runtime):
     def rule(prompt, sampling):
         if asked_text(prompt) == "lost" or sampling.seed in (0, 1):
