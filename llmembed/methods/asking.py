@@ -116,6 +116,23 @@ class Events:
         return tuple(f"of {self.texts:,} texts: {sentence}" for sentence in said)
 
 
+class Asks:
+    """Base of the classifiers that ask a generator. ``_last``: what the last ``predict`` left."""
+
+    generator: Generator
+    _last: dict[str, Any]
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was dropped, cut, unreadable or guessed in the last ``predict``."""
+        return self._last.get("notes", ())  # type: ignore[no-any-return]
+
+    @property
+    def answers_are_cached(self) -> bool:
+        """Whether asking the same again costs nothing and takes no time worth measuring."""
+        return getattr(self.generator, "cache", None) is not None
+
+
 def ask(
     generator: Generator,
     question: Question,

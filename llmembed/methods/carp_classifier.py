@@ -16,7 +16,7 @@ from llmembed.generation.building import build_generator, describe
 from llmembed.generation.fitting import fit_prompts
 from llmembed.generation.question import Block, Question
 from llmembed.methods import saved
-from llmembed.methods.asking import Events, InvalidAnswers, Planned, ask
+from llmembed.methods.asking import Asks, Events, InvalidAnswers, Planned, ask
 from llmembed.methods.demonstrations import Demonstrations
 from llmembed.methods.rationales import Rationales
 from llmembed.methods.voting import Rounds, voted, weight_of
@@ -45,7 +45,7 @@ class Worked:
 
 
 @dataclass(frozen=True, kw_only=True)
-class CarpClassifier:
+class CarpClassifier(Asks):
     """Answers ``tasks`` one after the other, each by its own prompts."""
 
     method: ClassVar[str] = "carp"
@@ -71,16 +71,6 @@ class CarpClassifier:
     def predict_usage(self) -> Usage:
         """What the last ``predict`` took, rationales apart."""
         return self._last.get("usage", Usage())  # type: ignore[no-any-return]
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """What was dropped, cut, unreadable or guessed in the last ``predict``."""
-        return self._last.get("notes", ())  # type: ignore[no-any-return]
-
-    @property
-    def answers_are_cached(self) -> bool:
-        """Whether asking the same again costs nothing and takes no time worth measuring."""
-        return getattr(self.generator, "cache", None) is not None
 
     def predict(
         self, texts: Sequence[str], runtime: Runtime | None = None

@@ -16,7 +16,7 @@ from llmembed.generation.fitting import Fitted, fit_prompts
 from llmembed.generation.question import Question
 from llmembed.metering import Meter
 from llmembed.methods import saved
-from llmembed.methods.asking import Events, InvalidAnswers, Planned, ask, predictions
+from llmembed.methods.asking import Asks, Events, InvalidAnswers, Planned, ask, predictions
 from llmembed.methods.demonstrations import Demonstrations
 
 CONTENT_FREE = ("N/A", "[MASK]", "")
@@ -24,7 +24,7 @@ CONTENT_FREE = ("N/A", "[MASK]", "")
 
 
 @dataclass(frozen=True, kw_only=True)
-class PromptClassifier:
+class PromptClassifier(Asks):
     """Asks ``generator`` for every text. ``decision``: the answer is written freely and read, or
     each label is scored as the whole answer; ``calibrate`` divides the latter scores by those of
     texts without content."""
@@ -48,16 +48,6 @@ class PromptClassifier:
         """What the last ``predict`` took: the model's work or an endpoint's tokens, answers read
         from the cache included, and the embeddings that found the demonstrations."""
         return self._last.get("usage", Usage())  # type: ignore[no-any-return]
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """What was dropped, cut, unreadable or guessed in the last ``predict``."""
-        return self._last.get("notes", ())  # type: ignore[no-any-return]
-
-    @property
-    def answers_are_cached(self) -> bool:
-        """Whether asking the same again costs nothing and takes no time worth measuring."""
-        return getattr(self.generator, "cache", None) is not None
 
     def predict(
         self, texts: Sequence[str], runtime: Runtime | None = None
