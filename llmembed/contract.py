@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     import pyarrow as pa
 
+    Views = Mapping[str, npt.NDArray[Any]]  # name -> (N, L, D)
+
 Kind = Literal["single", "multi", "tokens"]
 
 
@@ -295,10 +297,10 @@ class OverBackbones(Protocol):
         """View name -> the ``llmembed.backbones.View`` it is read from."""
         ...
 
-    def predict_views(
-        self, views: Mapping[str, npt.NDArray[Any]], texts: Sequence[str]
-    ) -> dict[str, Prediction]:
-        """``views``: name -> (N, L, D)."""
+    def predict_views(self, views: Views, texts: Sequence[str]) -> dict[str, Prediction]: ...
+
+    def features_of_views(self, views: Views, texts: Sequence[str]) -> npt.NDArray[np.float32]:
+        """What the head sees, float32 (N, F)."""
         ...
 
 

@@ -64,6 +64,19 @@ class TokenisedBatch:
             full=np.asarray(full, dtype=np.int64),
         )
 
+    @classmethod
+    def joined(cls, batches: Sequence[TokenisedBatch]) -> TokenisedBatch:
+        """The texts of several batches, one after the other."""
+        if len(batches) == 1:
+            return batches[0]
+        return cls(
+            ids=np.concatenate([batch.ids for batch in batches]),
+            window_starts=_starts(np.concatenate([batch.window_lengths for batch in batches])),
+            text_starts=_starts(np.concatenate([np.diff(b.text_starts) for b in batches])),
+            kept=np.concatenate([batch.kept for batch in batches]),
+            full=np.concatenate([batch.full for batch in batches]),
+        )
+
     def to_arrow(self) -> dict[str, Any]:
         """Columns of N rows: ``ids`` list<list<int32>>, ``kept`` and ``full`` int64."""
         import pyarrow as pa

@@ -31,6 +31,19 @@ def method_class(name: str) -> Any:
     return getattr(import_module(module), attribute)
 
 
+def manifest_of(folder: str | Path) -> dict[str, Any]:
+    """What ``classifier.json`` in ``folder`` says: method, tasks, usage and settings.
+
+    Raises:
+        ModelError: there is none.
+    """
+    manifest = Path(folder) / MANIFEST
+    if not manifest.is_file():
+        raise ModelError(f"{folder} holds no {MANIFEST}, so it is not a saved classifier")
+    found: dict[str, Any] = json.loads(manifest.read_text(encoding="utf-8"))
+    return found
+
+
 def load(folder: str | Path) -> Classifier:
     """The classifier saved in ``folder``.
 
@@ -38,10 +51,7 @@ def load(folder: str | Path) -> Classifier:
         ModelError: the folder holds no saved classifier, or one of a method not known here.
     """
     folder = Path(folder)
-    manifest = folder / MANIFEST
-    if not manifest.is_file():
-        raise ModelError(f"{folder} holds no {MANIFEST}, so it is not a saved classifier")
-    name = json.loads(manifest.read_text(encoding="utf-8"))["method"]
+    name = manifest_of(folder)["method"]
     if name not in METHODS:
         raise ModelError(
             f"{folder} holds a classifier of method {name!r}, which is unknown here: "

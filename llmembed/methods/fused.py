@@ -50,11 +50,12 @@ class FusedClassifier(OverViews):
         scores = self.head.scores(views)
         return {task.name: decide(scores[task.name], task.kind) for task in self.tasks}
 
-    def features(self, texts: Sequence[str]) -> np.ndarray:
-        """The fused features that the head sees, float32 (N, F)."""
-        views, _ = self.reader.read(texts, None)
+    def features_of_views(
+        self, views: Mapping[str, np.ndarray], texts: Sequence[str]
+    ) -> np.ndarray:
+        """The fused features, standardised, float32 (N, F)."""
         if self.lexical is not None:
-            views[LEXICAL] = self.lexical.transform(texts)
+            views = {**views, LEXICAL: self.lexical.transform(texts)}
         return self.head.features(views)
 
     def save(self, folder: Path) -> None:

@@ -39,11 +39,18 @@ class ProbeClassifier(OverViews):
     def predict_views(
         self, views: Mapping[str, np.ndarray], texts: Sequence[str]
     ) -> dict[str, Prediction]:
-        features = (_flat(views) - self.mean) / self.scale
+        features = self.features_of_views(views, texts)
         return {
             task.name: decide(self.linears[task.name].scores(features, task.kind), task.kind)
             for task in self.tasks
         }
+
+    def features_of_views(
+        self, views: Mapping[str, np.ndarray], texts: Sequence[str]
+    ) -> np.ndarray:
+        """The view, standardised, float32 (N, L·D)."""
+        features: np.ndarray = (_flat(views) - self.mean) / self.scale
+        return features
 
     def save(self, folder: Path) -> None:
         saved.write(

@@ -40,7 +40,7 @@ class ViewReader:
                 rows[spec.fingerprint()] = embedded.vectors
                 usage += embedded.usage
         return {
-            name: _take(rows[v.backbone.fingerprint()], v) for name, v in self.views.items()
+            name: take_view(rows[v.backbone.fingerprint()], v) for name, v in self.views.items()
         }, usage
 
     @contextmanager
@@ -106,9 +106,20 @@ class OverViews:
         """``views``: name -> (N, L, D)."""
         raise NotImplementedError
 
+    def features(self, texts: Sequence[str]) -> np.ndarray:
+        """What the head sees of ``texts``, float32 (N, F), read in this process."""
+        return self.features_of_views(self.reader.read(texts, None)[0], texts)
 
-def _take(rows: np.ndarray, view: View) -> np.ndarray:
-    """(N, R, D) -> (N, L, D); a slice, not a copy, where the view's reads stand side by side."""
+    def features_of_views(
+        self, views: Mapping[str, np.ndarray], texts: Sequence[str]
+    ) -> np.ndarray:
+        """What the head sees, float32 (N, F). ``views``: name -> (N, L, D)."""
+        raise NotImplementedError
+
+
+def take_view(rows: np.ndarray, view: View) -> np.ndarray:
+    """Of a backbone's rows what a view names, (N, R, D) -> (N, L, D); a slice, not a copy, where
+    the view's reads stand side by side."""
     indices = list(view.indices())
     if indices == list(range(indices[0], indices[0] + len(indices))):
         return rows[:, indices[0] : indices[0] + len(indices)]

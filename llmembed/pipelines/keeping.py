@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 
 THRESHOLDS = "thresholds.json"
+VALIDATION = "validation.json"
 
 
 def write_thresholds(folder: Path, result: Result) -> None:
@@ -31,6 +32,42 @@ def write_thresholds(folder: Path, result: Result) -> None:
         for task, selective in result.selective.items()
     }
     (folder / THRESHOLDS).write_text(json.dumps(chosen, indent=1), encoding="utf-8")
+
+
+def write_validation(folder: Path, result: Result) -> None:
+    """Beside a classifier: task -> what it answered on validation, to tell drift from: ``texts``,
+    ``labels`` (class -> share of the answers, for ``single``) and ``confidence`` (share of the
+    answers in each of the bins of ``evaluation.confidence``)."""
+    seen: dict[str, dict[str, Any]] = {}
+    for task, scores in result.valid.items():
+        seen[task] = {"texts": scores.examples}
+        if scores.confusion:
+            given = [sum(column) for column in zip(*scores.confusion, strict=True)]
+            total = max(sum(given), 1)
+            names = [row.name for row in scores.per_class]
+            seen[task]["labels"] = dict(zip(names, [n / total for n in given], strict=True))
+        if scores.reliability:
+            counts = scores.reliability.counts
+            seen[task]["confidence"] = [n / max(sum(counts), 1) for n in counts]
+    (folder / VALIDATION).write_text(json.dumps(seen, indent=1), encoding="utf-8")
+
+
+def read_validation(folder: Path) -> dict[str, Any]:
+    """What ``write_validation`` wrote; empty for a classifier saved without it."""
+    path = folder / VALIDATION
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return found
+
+
+def offered_thresholds(folder: Path) -> dict[str, float]:
+    """Task -> the score below which the answer is ``unknown``, for those tasks that have one."""
+    path = folder / THRESHOLDS
+    found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return {
+        task: float(chosen["unknown_below"])
+        for task, chosen in found.items()
+        if chosen["unknown_below"] is not None
+    }
 
 
 def read_thresholds(folder: Path) -> dict[str, float]:
@@ -91,6 +128,7 @@ class Keeper:
         folder = Path(tempfile.mkdtemp(dir=self._folder)) / "classifier"
         classifier.save(folder)
         write_thresholds(folder, result)
+        write_validation(folder, result)
         self._kept[result.label] = Kept(result=result, folder=folder, run=run)
 
     def keep_only(self, winner: Any) -> None:

@@ -170,11 +170,16 @@ def _decide(
 
 def champion(tracking: Tracking, name: str) -> Registered | None:
     """The version of ``name`` that is champion now, None where there is none."""
+    return holder_of(tracking, name, CHAMPION)
+
+
+def holder_of(tracking: Tracking, name: str, alias: Alias) -> Registered | None:
+    """The version of ``name`` that ``alias`` points to now, None where there is none."""
     client = tracking.client
     from mlflow.exceptions import MlflowException
 
     try:
-        return _registered(client.get_model_version_by_alias(name, CHAMPION), CHAMPION)
+        return _registered(client.get_model_version_by_alias(name, alias), alias)
     except MlflowException as error:
         if _missing(error):
             return None

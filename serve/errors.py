@@ -1,0 +1,68 @@
+"""What a request may be refused with: a status, a type and one sentence, never a stack trace.
+
+The shape ``{error, error_type}`` is Text Embeddings Inference's.
+"""
+
+from __future__ import annotations
+
+
+class RequestError(Exception):
+    """A request that gets no answer but a reason."""
+
+    status = 422
+    error_type = "validation"
+    headers: dict[str, str] = {}  # noqa: RUF012 - read only
+
+
+class TooLargeError(RequestError):
+    """A body, or a number of texts, above the limit."""
+
+    status, error_type = 413, "too_large"
+
+
+class TooLongError(RequestError):
+    """A text of more tokens than are read, without leave to cut it."""
+
+    status, error_type = 422, "tokenizer"
+
+
+class NoFeaturesError(RequestError):
+    """Features, or a task, that this classifier does not have."""
+
+    status, error_type = 424, "backend"
+
+
+class UnknownModelError(RequestError):
+    """No such model or version."""
+
+    status, error_type = 404, "model_not_found"
+
+
+class ForbiddenError(RequestError):
+    """The key is missing or wrong."""
+
+    status, error_type = 401, "unauthorized"
+    headers = {"WWW-Authenticate": "Bearer"}  # noqa: RUF012 - read only
+
+
+class OverloadedError(RequestError):
+    """More tokens wait than may."""
+
+    status, error_type = 429, "overloaded"
+    headers = {"Retry-After": "1"}  # noqa: RUF012 - read only
+
+    def __init__(self, queued_tokens: int) -> None:
+        super().__init__(f"the model is overloaded: {queued_tokens:,} tokens are waiting already")
+
+
+class UnavailableError(RequestError):
+    """A part that answers is not there now."""
+
+    status, error_type = 503, "unhealthy"
+    headers = {"Retry-After": "1"}  # noqa: RUF012 - read only
+
+
+class LateError(RequestError):
+    """No answer within the time allowed."""
+
+    status, error_type = 504, "timeout"

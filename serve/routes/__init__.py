@@ -1,0 +1,10 @@
+"""The interfaces, one file each: a function from ``Server`` to a FastAPI router.
+
+A new interface is one file here and one line in ``ROUTERS``.
+"""
+
+from __future__ import annotations
+
+from serve.routes import tei
+
+ROUTERS = (tei.router,)

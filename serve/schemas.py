@@ -1,0 +1,124 @@
+"""Requests and answers of the interfaces, as pydantic models; they make the OpenAPI page too.
+
+Fields of other servers' clients that mean nothing here are passed over, so that those clients
+work unchanged.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+
+def _encodable(text: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError("half of a surrogate pair is no text") from None
+    return text
+
+
+Text = Annotated[str, AfterValidator(_encodable)]
+Texts = Annotated[list[Text], Field(min_length=1)]
+ModelName = Annotated[
+    str | None,
+    AfterValidator(lambda name: None if name is None else _encodable(name)),
+    Field(
+        max_length=256,
+        description="a model served here, NAME@ALIAS or NAME/VERSION of it; default: the first",
+    ),
+]
+
+
+class Request(BaseModel):
+    model_config = ConfigDict(extra="ignore")
+
+
+class Error(BaseModel):
+    """Every answer that is none."""
+
+    error: str
+    error_type: str
+
+
+class Health(BaseModel):
+    status: str
+
+
+class Parameters(Request):
+    """What Hugging Face's clients send beside the text."""
+
+    top_k: int | None = Field(None, ge=1)
+    function_to_apply: Literal["sigmoid", "softmax", "none"] | None = None
+
+
+class PredictRequest(Request):
+    """``inputs``: a text, a list of texts, or a list of lists of one text each. ``unknown``: a
+    score below which the first label is ``unknown``, or true for the one chosen on validation."""
+
+    inputs: Text | Texts | list[Annotated[list[Text], Field(min_length=1, max_length=1)]]
+    model: ModelName = None
+    task: Text | list[Text] | None = Field(None, description="default: all tasks of the model")
+    raw_scores: bool = False
+    truncate: bool | None = None
+    unknown: bool | float = False
+    parameters: Parameters | None = None
+
+    def texts(self) -> list[str]:
+        if isinstance(self.inputs, str):
+            return [self.inputs]
+        return [text if isinstance(text, str) else text[0] for text in self.inputs]
+
+
+class Label(BaseModel):
+    label: str
+    score: float | None
+
+
+class EmbedRequest(Request):
+    """``model`` may also name a backbone, for its rows instead of the fused features."""
+
+    inputs: Text | Texts
+    model: ModelName = None
+    normalize: bool = True
+    truncate: bool | None = None
+
+    def texts(self) -> list[str]:
+        return [self.inputs] if isinstance(self.inputs, str) else self.inputs
+
+
+class TaskInfo(BaseModel):
+    name: str
+    kind: str
+    classes: list[str]
+    unknown_below: float | None
+
+
+class ModelInfo(BaseModel):
+    """One model served. ``backbones``: name -> where it stands (``inside`` or ``apart``)."""
+
+    name: str
+    version: int | None
+    alias: str | None
+    method: str
+    tasks: list[TaskInfo]
+    features: bool
+    max_tokens: int | None
+    backbones: dict[str, str]
+
+
+class Info(BaseModel):
+    """Text Embeddings Inference's fields for the first model, and all models."""
+
+    model_id: str
+    model_sha: str | None
+    model_dtype: str
+    model_type: dict[str, Any]
+    max_concurrent_requests: int
+    max_input_length: int
+    max_batch_tokens: int | None
+    max_client_batch_size: int
+    auto_truncate: bool
+    version: str
+    models: list[ModelInfo]

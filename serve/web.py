@@ -1,0 +1,99 @@
+"""The FastAPI application of one replica: the gate, the routers, the shape of errors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from fastapi import APIRouter, FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.middleware.cors import CORSMiddleware
+from fastapi.responses import Response
+from starlette.exceptions import HTTPException
+
+from llmembed import __version__
+from serve.errors import RequestError
+from serve.gate import Gate, refusal
+from serve.routes import ROUTERS
+from serve.schemas import Error
+
+if TYPE_CHECKING:
+    from serve.server import Server
+
+REFUSALS: dict[int | str, dict[str, Any]] = {
+    401: {"model": Error, "description": "the key is missing or wrong"},
+    404: {"model": Error, "description": "no such model"},
+    413: {"model": Error, "description": "body or number of texts above the limit"},
+    422: {"model": Error, "description": "not what this expects, or a text that is too long"},
+    424: {"model": Error, "description": "this classifier has no such thing"},
+    429: {"model": Error, "description": "overloaded: come again"},
+    503: {"model": Error, "description": "not ready"},
+    504: {"model": Error, "description": "no answer in time"},
+}
+
+
+def build(server: Server) -> FastAPI:
+    """The application that answers for ``server``."""
+    settings = server.settings
+    app = FastAPI(
+        title="llmembed",
+        version=__version__,
+        description="Registered classifiers: labels, features, feedback.",
+        docs_url="/docs" if settings.docs else None,
+        redoc_url=None,
+        openapi_url="/openapi.json" if settings.docs else None,
+    )
+    for make in ROUTERS:
+        router: APIRouter = make(server)
+        app.include_router(router, responses=REFUSALS)
+    app.add_exception_handler(RequestError, _refused)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(HTTPException, _http)
+    if settings.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.cors_origins,
+            allow_methods=["GET", "POST"],
+            allow_headers=["authorization", "content-type", "x-request-id"],
+            expose_headers=["x-request-id", "x-total-time", "x-model"],
+        )
+    app.add_middleware(Gate, server=server)
+    return app
+
+
+def _response(error: RequestError) -> Response:
+    status, headers, body = refusal(error)
+    return Response(body, status_code=status, headers=headers)
+
+
+async def _refused(_: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestError)
+    return _response(error)
+
+
+async def _invalid(_: Request, error: Exception) -> Response:
+    """One sentence: where, and what was wrong. What was sent is not repeated."""
+    assert isinstance(error, RequestValidationError)
+    return _response(RequestError(_sentence(error.errors())))
+
+
+def _sentence(errors: Sequence[Any]) -> str:
+    # Of a choice of kinds every one complains: the deepest place says most.
+    first = max(errors, key=lambda found: len(found["loc"]))
+    kinds = ("body", "query", "path", "str", "bool", "float")
+    words = [str(part) for part in first["loc"] if str(part) not in kinds]
+    place = ".".join(word for word in words if not word.startswith(("list[", "constrained", "fun")))
+    reason = str(first["msg"]).removeprefix("Value error, ")
+    return f"{place or 'the body'}: {reason[:1].lower()}{reason[1:]}"
+
+
+async def _http(_: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    kinds = {404: "not_found", 405: "method_not_allowed"}
+    refused = RequestError({404: "there is no such page here"}.get(error.status_code, error.detail))
+    refused.status = error.status_code
+    refused.error_type = kinds.get(error.status_code, "validation")
+    return _response(refused)
+
+
+Maker = Callable[["Server"], APIRouter]
