@@ -75,7 +75,9 @@ class TokenBatcher(Generic[Item, Result]):
     async def submit(self, item: Item, tokens: int) -> Batched[Result]:
         """The result for ``item``. Raises ``OverloadedError``, or what ``work`` raises."""
         if self._waiting and self.queued_tokens + tokens > self._room:
-            raise OverloadedError(self.queued_tokens)
+            raise OverloadedError(
+                f"the model is overloaded: {self.queued_tokens:,} tokens are waiting already"
+            )
         future: asyncio.Future[Batched[Result]] = asyncio.get_running_loop().create_future()
         waiting = _Waiting[Item, Result](
             item=item, tokens=tokens, since=time.perf_counter(), future=future

@@ -51,9 +51,6 @@ class OverloadedError(RequestError):
     status, error_type = 429, "overloaded"
     headers = {"Retry-After": "1"}  # noqa: RUF012 - read only
 
-    def __init__(self, queued_tokens: int) -> None:
-        super().__init__(f"the model is overloaded: {queued_tokens:,} tokens are waiting already")
-
 
 class UnavailableError(RequestError):
     """A part that answers is not there now."""

@@ -80,7 +80,9 @@ class Gate:
                 status = message["status"]
                 total = f"{(time.perf_counter() - began) * 1000:.1f}"
                 given = {name for name, _ in message["headers"]}
-                more = {"x-request-id": request_id, "x-total-time": total, **_SAFE}
+                more = {"x-total-time": total, **_SAFE}
+                if not self._server.behind_serve:  # which adds the id by itself
+                    more["x-request-id"] = request_id
                 message["headers"] = [
                     *message["headers"],
                     *((k.encode(), v.encode()) for k, v in more.items() if k.encode() not in given),

@@ -56,13 +56,14 @@ class Server:
         self._threads = threads
         self.shelf = Shelf(
             settings,
-            make_host or self._local,
+            make_host or self.local_host,
             observe=self.metrics.batch_tokens.observe,
             swapped=self._swapped,
         )
         self._drift: weakref.WeakKeyDictionary[Seat, Drift] = weakref.WeakKeyDictionary()
         self._watcher: asyncio.Task[None] | None = None
         self.ready = False
+        self.behind_serve = False
 
     async def start(self) -> None:
         """Load and warm up all models, then watch their aliases. Raises ``LlmembedError``."""
@@ -153,7 +154,8 @@ class Server:
         except TimeoutError:
             raise LateError(f"no answer within {seconds:g} s") from None
 
-    def _local(self, spec: BackboneSpec) -> Host:
+    def local_host(self, spec: BackboneSpec) -> Host:
+        """A backbone in this process."""
         return LocalHost(
             spec,
             batching=self.settings.batching,

@@ -110,10 +110,11 @@ class Shelf:
             names = [a.name for a in wanted if a.alias == ALIASES[0]]
             wanted += [Address(name=name, alias=ALIASES[1]) for name in names]
         for address in wanted:
-            if address not in self._addresses:  # a challenger, which may come later
+            if address not in self._addresses:
                 self._addresses.append(address)
-                if await asyncio.to_thread(self._holder, address) is None:
-                    continue
+            # A challenger may come later.
+            if address.alias == ALIASES[1] and not await asyncio.to_thread(self._holder, address):
+                continue
             self._seats[address.key] = await self._load(address)
 
     async def get(self, model: str | None) -> Seat:

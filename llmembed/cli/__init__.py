@@ -121,6 +121,8 @@ def _run(options: argparse.Namespace) -> int:
         )
     elif options.command == "tune":
         _tune(options)
+    elif options.command == "serve":
+        _serve(options)
     else:
         experiment = _experiment(options)
         if options.command == "embed":
@@ -172,6 +174,23 @@ def _tune(options: argparse.Namespace) -> None:
             changes["search.final_seeds"] = changes.pop("seeds")
         sweep = load_sweep(space, changes=changes, overrides=overrides)
         start(sweep, name=options.name, json_path=options.json)
+
+
+def _serve(options: argparse.Namespace) -> None:
+    """Put models online until Ctrl-C."""
+    import yaml
+
+    from serve import load_settings, start
+
+    given: dict[str, Any] = {"models": [word for word in options.words if not _is_setting(word)]}
+    for word in options.words:
+        if _is_setting(word):
+            key, _, value = word.partition("=")
+            given[key] = yaml.safe_load(value)
+    for key, value in (("files", options.files), ("tracking_uri", options.tracking_uri)):
+        if value is not None:
+            given[key] = value
+    start(load_settings(given), host=options.host, port=options.port, address=options.address)
 
 
 def _said(options: argparse.Namespace) -> tuple[str, dict[str, Any], list[str]]:

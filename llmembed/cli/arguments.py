@@ -11,6 +11,7 @@ examples:
   llmembed compare --data reviews.csv --text-column body --label-column topic
   llmembed fit --data reviews.csv --label-column topic --method avg_b_r seeds=5
   llmembed predict --model models:/default@champion --data new.csv --output labels.csv
+  llmembed serve default
 """
 
 RECIPE_HELP = "a name from `llmembed recipes` or a YAML file"
@@ -103,6 +104,26 @@ def parser() -> argparse.ArgumentParser:
         help="fail when more of the rows can't be used (default: 0.01)",
     )
     _runtime_options(predict)
+
+    serve = commands.add_parser("serve", help="put registered classifiers online")
+    serve.add_argument(
+        "words",
+        nargs="+",
+        metavar="MODEL | KEY=VALUE",
+        help="registered names (their champion), models:/NAME/VERSION or folders, and settings "
+        "to change, such as ingress.max_replicas=4 challenger.mode=shadow",
+    )
+    serve.add_argument("--host", default="127.0.0.1", help="0.0.0.0 lets other machines in")
+    serve.add_argument("--port", type=int, default=8000)
+    serve.add_argument(
+        "--tracking-uri", metavar="ADDRESS", help="of MLflow; default: SQLite among the files"
+    )
+    serve.add_argument(
+        "--files", metavar="DIR", help="where runs and feedback are (default: llmembed-files)"
+    )
+    serve.add_argument(
+        "--address", metavar="RAY", help="a running Ray cluster; default: start one here"
+    )
 
     report = commands.add_parser("report", help="print a stored leaderboard again")
     report.add_argument(

@@ -22,9 +22,12 @@ REACH_SECONDS = 10.0
 ADDRESS_VARIABLE = "RAY_ADDRESS"
 _CORE_LEVEL = "RAY_BACKEND_LOG_LEVEL"
 _SKIPPED_LINES = "RAY_DEDUP_LOGS_SKIP_REGEX"
-_RETRIED = r"^Task .*submit failed\. There are|^A worker died or was killed while executing"
-"""What Ray prints of a worker that was killed, a screenful, before its work is done again. Work
-that fails for good raises instead."""
+_RETRIED = (
+    r"^Task .*submit failed\. There are|^A worker died or was killed while executing"
+    r"|^Task ServeController\.graceful_shutdown failed"
+)
+"""What Ray prints of a worker that was killed, a screenful, before its work is done again, and of
+a controller that ended as it was told to. Work that fails for good raises instead."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,136 @@
+"""``llmembed serve``: a local Ray or a running one, the application on it, until Ctrl-C."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import time
+import urllib.request
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from llmembed.errors import UserError, WorkerError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from serve.settings import ServeSettings
+
+APPLICATION = "llmembed"
+FAST = {
+    # Requests go from HAProxy straight to a replica's own port: a Python proxy between them
+    # costs 8 ms at rest and caps a machine at 200 requests/s (docs/lab-notes.md).
+    "RAY_SERVE_ENABLE_HA_PROXY": "1",
+    "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
+    # All of ours are idempotent: what died with a replica unanswered is asked again.
+    "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response",
+    "RAY_SERVE_HAPROXY_RETRIES": "3",
+}
+"""Read by Ray when it starts: set them for ``ray start`` too."""
+LOCAL = {"RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "2"}
+"""On a cluster of our own nobody else's load balancer needs time to look away."""
+_POLL_SECONDS = 0.2
+
+
+def start(
+    settings: ServeSettings,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    address: str | None = None,
+    ready: Callable[[str], None] | None = None,
+    out: Console | None = None,
+) -> None:
+    """Serve until Ctrl-C. ``ready`` hears of the address once it answers; by default it is told
+    to ``out``.
+
+    Raises ``UserError`` when the port is taken or a model can't be had, ``WorkerError`` when the
+    application does not come up.
+    """
+    from llmembed.cluster import connect, disconnect
+    from llmembed.pipelines.printing import console
+    from serve.telling import say_ready
+
+    out = out or console()
+    _check_port(host, port)
+    for name, value in FAST.items():
+        os.environ.setdefault(name, value)
+    if address is None and "RAY_ADDRESS" not in os.environ:
+        for name, value in LOCAL.items():
+            os.environ.setdefault(name, value)
+    session = connect(address)
+    try:
+        with out.status(f"loading {', '.join(settings.models)} …"):
+            where = _run(settings, host, port)
+        if ready is None:
+            say_ready(out, where, settings)
+        else:
+            ready(where)
+        while True:
+            time.sleep(1)
+    except RuntimeError as error:
+        raise WorkerError(f"the application did not come up: {_last_line(error)}") from error
+    except KeyboardInterrupt:
+        out.print("stopping; what is being answered is answered", style="dim")
+    finally:
+        _shut_down()
+        disconnect(session)
+
+
+def _run(settings: ServeSettings, host: str, port: int) -> str:
+    """Bring the application up; returns where it answers."""
+    from ray import serve
+
+    from serve.app import app
+
+    logging.getLogger("ray.serve").setLevel(logging.ERROR)
+    application = app(settings.model_dump())
+    serve.start(http_options={"host": host, "port": port}, logging_config=_logging())
+    serve.run(application, name=APPLICATION, route_prefix="/", blocking=False)
+    where = f"http://{'127.0.0.1' if host in ('0.0.0.0', '::') else host}:{port}"
+    _wait_until_healthy(where)
+    return where
+
+
+def _logging() -> dict[str, Any]:
+    return {"log_level": "WARNING", "enable_access_log": False}
+
+
+def _check_port(host: str, port: int) -> None:
+    import socket
+
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise UserError(
+                f"port {port} on {host} can't be had ({error.strerror}): choose another with --port"
+            ) from None
+
+
+def _wait_until_healthy(where: str, *, seconds: float = 60.0) -> None:
+    """HAProxy learns of a replica a moment after it is ready."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        try:
+            with urllib.request.urlopen(f"{where}/health", timeout=5) as answer:
+                if json.load(answer).get("status") == "ok":
+                    return
+        except (OSError, ValueError):
+            pass
+        time.sleep(_POLL_SECONDS)
+    raise WorkerError(f"the application runs, but {where}/health does not answer")
+
+
+def _shut_down() -> None:
+    from ray import serve
+
+    stop: Any = serve.shutdown
+    stop()
+
+
+def _last_line(error: Exception) -> str:
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    return lines[-1].strip() if lines else repr(error)
