@@ -16,7 +16,7 @@ from ray.serve.handle import DeploymentHandle
 
 from llmembed.backbones import BackboneSpec
 from llmembed.cluster.session import cores_here
-from llmembed.errors import ModelError
+from llmembed.errors import ConfigError, ModelError
 from serve.batching import Batched
 from serve.hosting import Host, LocalHost, backbones_of, weights_bytes
 from serve.metrics import Family, Metrics
@@ -202,12 +202,15 @@ def is_apart(spec: BackboneSpec, settings: ServeSettings) -> bool:
 def apart_of(settings: ServeSettings) -> list[BackboneSpec]:
     """The backbones of all models served that get deployments of their own.
 
-    Raises ``ModelError`` for a model that can't be found."""
+    Raises ``ModelError`` for a model that can't be found, ``ConfigError`` for one named twice."""
     from llmembed.pipelines.models import find_classifier
 
     found: dict[str, BackboneSpec] = {}
-    for model in settings.models:
-        address = Address.parse(model)
+    addresses = [Address.parse(model) for model in settings.models]
+    keys = [address.key for address in addresses]
+    if len(set(keys)) < len(keys):
+        raise ConfigError(f"models: {max(keys, key=keys.count)} is named twice")
+    for address in addresses:
         uri = address.uri
         folder = find_classifier(uri, files=settings.files, tracking_uri=settings.tracking_uri)
         for spec in backbones_of(folder):

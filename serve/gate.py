@@ -6,7 +6,6 @@ import asyncio
 import hmac
 import json
 import logging
-import os
 import re
 import time
 import traceback
@@ -14,7 +13,7 @@ import uuid
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import TYPE_CHECKING, Any
 
-from llmembed.errors import ConfigError, LlmembedError
+from llmembed.errors import LlmembedError
 from serve.errors import ForbiddenError, LateError, RequestError, TooLargeError
 
 if TYPE_CHECKING:
@@ -36,18 +35,6 @@ _SAFE = {
 }
 
 
-def key_from(variable: str | None) -> bytes | None:
-    """The key that requests must bear, None where none is set.
-
-    Raises ``ConfigError`` for an empty one."""
-    if variable is None or variable not in os.environ:
-        return None
-    key = os.environ[variable].strip()
-    if not key:
-        raise ConfigError(f"{variable} is set but empty: set a key, or unset it to ask for none")
-    return key.encode()
-
-
 def refusal(error: RequestError) -> tuple[int, dict[str, str], bytes]:
     """Status, headers and body of a request refused."""
     body = json.dumps({"error": str(error), "error_type": error.error_type}).encode()
@@ -60,7 +47,6 @@ class Gate:
     def __init__(self, app: Any, server: Server) -> None:
         self._app = app
         self._server = server
-        self._key = key_from(server.settings.api_key_env)
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -113,10 +99,10 @@ class Gate:
             self._server.metrics.seconds.labels(path).observe(time.perf_counter() - began)
 
     def _check_key(self, path: str, headers: MutableMapping[bytes, bytes]) -> None:
-        if self._key is None or path in OPEN or path in PAGE:
+        if self._server.key is None or path in OPEN or path in PAGE:
             return
         kind, _, given = headers.get(b"authorization", b"").partition(b" ")
-        if kind.lower() != b"bearer" or not hmac.compare_digest(given.strip(), self._key):
+        if kind.lower() != b"bearer" or not hmac.compare_digest(given.strip(), self._server.key):
             raise ForbiddenError("send the key as Authorization: Bearer KEY")
 
     async def _body(self, headers: MutableMapping[bytes, bytes], receive: Receive) -> Receive:

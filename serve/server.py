@@ -22,11 +22,11 @@ from serve.errors import LateError, TooLargeError
 from serve.hosting import Host, LocalHost
 from serve.metrics import Family, Metrics, exposition
 from serve.seats import Answer, Seat
+from serve.settings import ServeSettings, key_from
 from serve.shelf import ALIASES, Shelf
 
 if TYPE_CHECKING:
     from llmembed.backbones import BackboneSpec
-    from serve.settings import ServeSettings
 
 logger = logging.getLogger("llmembed.serve")
 Shadow = Callable[[str, Sequence[str], Mapping[str, Prediction]], None]
@@ -36,7 +36,8 @@ class Server:
     """The classifiers of one replica and what it counts.
 
     ``make_host`` places a backbone; by default in this process. ``shadow`` takes a copy of a
-    request and returns at once. ``threads``: of torch, in this process.
+    request and returns at once. ``threads``: of torch, in this process. Raises ``ConfigError``
+    for an empty key.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class Server:
         threads: int | None = None,
     ) -> None:
         self.settings = settings
+        self.key = key_from(settings.api_key_env)
         self.replica = replica
         self.metrics = Metrics()
         self.shadow = shadow

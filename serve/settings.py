@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -96,6 +97,18 @@ class ServeSettings(_Settings):
         if "://" not in self.files and not Path(self.files).is_absolute():
             object.__setattr__(self, "files", str(Path(self.files).resolve()))
         return self
+
+
+def key_from(variable: str | None) -> bytes | None:
+    """The key that requests must bear, None where none is set.
+
+    Raises ``ConfigError`` for an empty one."""
+    if variable is None or variable not in os.environ:
+        return None
+    key = os.environ[variable].strip()
+    if not key:
+        raise ConfigError(f"{variable} is set but empty: set a key, or unset it to ask for none")
+    return key.encode()
 
 
 def load_settings(given: Mapping[str, Any]) -> ServeSettings:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llmembed.backbones import BackboneSpec
-from llmembed.errors import ConfigError, LlmembedError, ModelError
+from llmembed.errors import LlmembedError, ModelError
 from llmembed.pipelines.models import REGISTERED, find_classifier
 from serve.errors import UnavailableError, UnknownModelError
 from serve.hosting import Host, backbones_of
@@ -82,9 +82,6 @@ class Shelf:
         self._observe = observe
         self._swapped = swapped or (lambda model, result: None)
         self._addresses = [Address.parse(model) for model in settings.models]
-        keys = [address.key for address in self._addresses]
-        if len(set(keys)) < len(keys):
-            raise ConfigError(f"models: {max(keys, key=keys.count)} is named twice")
         self._seats: dict[str, Seat] = {}
         self._others: OrderedDict[str, Seat] = OrderedDict()
         self._hosts: dict[str, Host] = {}

@@ -50,10 +50,12 @@ def start(
     """
     from llmembed.cluster import connect, disconnect
     from llmembed.pipelines.printing import console
+    from serve.settings import key_from
     from serve.telling import say_ready
 
     out = out or console()
     _check_port(host, port)
+    key_from(settings.api_key_env)
     for name, value in FAST.items():
         os.environ.setdefault(name, value)
     if address is None and "RAY_ADDRESS" not in os.environ:
@@ -70,7 +72,7 @@ def start(
         while True:
             time.sleep(1)
     except RuntimeError as error:
-        raise WorkerError(f"the application did not come up: {_last_line(error)}") from error
+        raise WorkerError(f"the application did not come up: {_reason(error)}") from error
     except KeyboardInterrupt:
         out.print("stopping; what is being answered is answered", style="dim")
     finally:
@@ -100,6 +102,8 @@ def _logging() -> dict[str, Any]:
 def _check_port(host: str, port: int) -> None:
     import socket
 
+    if not 0 < port < 65_536:
+        raise UserError(f"--port {port}: a port is a number from 1 to 65535")
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -131,6 +135,13 @@ def _shut_down() -> None:
     stop()
 
 
-def _last_line(error: Exception) -> str:
-    lines = [line for line in str(error).splitlines() if line.strip()]
-    return lines[-1].strip() if lines else repr(error)
+def _reason(error: Exception) -> str:
+    """What the replicas said, where they did; else what Ray Serve says."""
+    from ray import serve
+
+    told = [str(error)]
+    for application in serve.status().applications.values():
+        told += [status.message for status in application.deployments.values()]
+    lines = [line.strip() for message in told for line in message.splitlines() if line.strip()]
+    said = [line for line in lines if "Error: " in line]
+    return said[-1].partition("Error: ")[2] if said else lines[-1]

@@ -186,7 +186,8 @@ def _serve(options: argparse.Namespace) -> None:
     for word in options.words:
         if _is_setting(word):
             key, _, value = word.partition("=")
-            given[key] = yaml.safe_load(value)
+            # YAML takes these words for true and false; a mode may be called so.
+            given[key] = value if value in ("on", "off") else yaml.safe_load(value)
     for key, value in (("files", options.files), ("tracking_uri", options.tracking_uri)):
         if value is not None:
             given[key] = value
