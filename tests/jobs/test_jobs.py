@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from ray_head import Cluster, free_ports, running_head
+from ray_head import ROOT, Cluster, free_ports, running_head
 
 from jobs import kept
 from jobs.submit import check_size
