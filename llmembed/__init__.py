@@ -2,8 +2,8 @@
 
 ::
 
-    texts ──► backbones ──► embeddings store ──► fusion ──► head ──► evaluation ──► registry ──► serving
-              (Ray Data actors)                  (Ray Tune)                         (MLflow)     (Ray Serve)
+    texts ─► backbones ─► embeddings store ─► fusion ─► head ─► evaluation ─► registry ─► serving
+             (Ray Data actors)                (Ray Tune)                      (MLflow)    (Serve)
 
 Every approach stands behind one contract (``llmembed.contract``), so that one leaderboard
 compares accuracy, energy, cost and latency. Importing this package loads nothing heavy.
