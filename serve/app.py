@@ -7,6 +7,7 @@ one replica does with a request is in ``server.py``.
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -40,6 +41,7 @@ class Backbone:
     """A frozen backbone by itself: token ids in, rows out, requests of all classifiers batched."""
 
     def __init__(self, spec: Mapping[str, Any], settings: ServeSettings, threads: int) -> None:
+        _let_threads_sleep()
         self.metrics = Metrics()
         self._host = LocalHost(
             BackboneSpec.from_json(spec),
@@ -62,6 +64,7 @@ class Challenger:
     """Answers copies of requests as the versions called challenger would, and compares."""
 
     async def __init__(self, settings: ServeSettings, threads: int) -> None:  # type: ignore[misc]
+        _let_threads_sleep()
         self.metrics = Metrics()
         self._threads = threads
         self._settings = settings
@@ -117,6 +120,7 @@ class Ingress:
         challenger: DeploymentHandle[Any] | None,
         threads: int,
     ) -> None:
+        _let_threads_sleep()
         self._apart = dict(apart)
         self._challenger = challenger
         self._copies: set[asyncio.Task[None]] = set()
@@ -186,6 +190,12 @@ class Ingress:
         )
         told = [one for many in found if not isinstance(many, BaseException) for one in many]
         return told or [self.server.families()]
+
+
+def _let_threads_sleep() -> None:
+    """Before torch is loaded: its idle threads spin by default, on cores that answer requests."""
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ.setdefault("GOMP_SPINCOUNT", "0")
 
 
 def _replica() -> str:

@@ -118,6 +118,7 @@ class TokenBatcher(Generic[Item, Result]):
             results, usage = await loop.run_in_executor(
                 self._thread, self._metered, [waiting.item for waiting in batch]
             )
+            assert len(results) == len(batch), "one result for each item"
         except Exception as error:
             if len(batch) > 1:
                 for waiting in batch:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from serve.settings import ServeSettings
 
 logger = logging.getLogger("llmembed.serve")
+_GRACE_SECONDS = 1.0
 _RETIRE_SECONDS = 0.05
 ALIASES = ("champion", "challenger")
 
@@ -240,6 +241,7 @@ class Shelf:
         """Close a seat once its last request is answered, and hosts that no seat uses."""
 
         async def when_idle() -> None:
+            await asyncio.sleep(_GRACE_SECONDS)  # who was just given it has not begun yet
             while seat.in_flight:
                 await asyncio.sleep(_RETIRE_SECONDS)
             seat.close()

@@ -7,7 +7,9 @@ from pathlib import Path
 
 from llmembed.errors import ModelError
 
-REGISTERED = re.compile(r"(?:models:/)?(?P<name>[^/@]+)(?:@(?P<alias>[^/@]+)|/(?P<version>\d+))?$")
+REGISTERED = re.compile(
+    r"(?:models:/)?(?P<name>[^/@]+)(?:@(?P<alias>[^/@]+)|/(?P<version>[0-9]{1,9}))?$"
+)
 
 
 def find_classifier(model: str, *, files: str, tracking_uri: str | None = None) -> Path:

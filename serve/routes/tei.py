@@ -45,14 +45,14 @@ def router(server: Server) -> APIRouter:
         several. A model of several tasks answers ``{task: …}`` unless ``task`` names one; words
         are tagged as ``[{entity, word, start, end, score}]``."""
         texts = body.texts()
-        seat = await server.shelf.get(body.model)
-        tasks = tasks_of(seat, body.task)
+        tasks_of(await server.shelf.get(body.model), body.task)  # refused before any work
         answer = await server.predict(
             texts,
             model=body.model,
             truncate=body.truncate,
             request_id=request.state.request_id,
         )
+        tasks = tasks_of(answer.seat, body.task)
         shape = body.parameters
         raw = body.raw_scores or (shape is not None and shape.function_to_apply == "none")
         found: dict[str, Any] = {}
@@ -68,7 +68,7 @@ def router(server: Server) -> APIRouter:
             # Hugging Face's clients expect a list of lists even for one text.
             alone = isinstance(body.inputs, str) and shape is None
             found[task.name] = rows[0] if alone else rows
-        several = isinstance(body.task, list) or (len(seat.tasks) > 1 and body.task is None)
+        several = isinstance(body.task, list) or (len(tasks) > 1)
         content = found if several else found[tasks[0].name]
         return JSONResponse(content, headers=headers_of(answer, request))
 
