@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import logging
 import os
+import shutil
+import socket
+import tempfile
 import time
 import urllib.request
 from collections.abc import Callable
@@ -30,6 +34,13 @@ FAST = {
 """Read by Ray when it starts: set them for ``ray start`` too."""
 LOCAL = {"RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "2"}
 """On a cluster of our own nobody else's load balancer needs time to look away."""
+_PORTS = ("HAPROXY_STATS", "HAPROXY_METRICS", "FALLBACK_PROXY_HTTP", "FALLBACK_PROXY_GRPC")
+_FILES = {
+    "CONFIG_FILE_LOC": "haproxy.cfg",
+    "SOCKET_PATH": "admin.sock",
+    "METRICS_SOCKET_PATH": "metrics.sock",
+    "SERVER_STATE_FILE": "server-state",
+}
 _POLL_SECONDS = 0.2
 
 
@@ -56,11 +67,9 @@ def start(
     out = out or console()
     _check_port(host, port)
     key_from(settings.api_key_env)
-    for name, value in FAST.items():
+    own = address is None and "RAY_ADDRESS" not in os.environ
+    for name, value in {**FAST, **(_places() if own else {})}.items():
         os.environ.setdefault(name, value)
-    if address is None and "RAY_ADDRESS" not in os.environ:
-        for name, value in LOCAL.items():
-            os.environ.setdefault(name, value)
     session = connect(address)
     try:
         with out.status(f"loading {', '.join(settings.models)} …"):
@@ -95,13 +104,25 @@ def _run(settings: ServeSettings, host: str, port: int) -> str:
     return where
 
 
+def _places() -> dict[str, str]:
+    """Ports and files of a HAProxy that may not be the only one on this machine."""
+    folder = tempfile.mkdtemp(prefix="llmembed-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    found = {**LOCAL, "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": folder}
+    for variable, name in _FILES.items():
+        found[f"RAY_SERVE_HAPROXY_{variable}"] = f"{folder}/{name}"
+    probes = [socket.create_server(("127.0.0.1", 0)) for _ in _PORTS]
+    for variable, probe in zip(_PORTS, probes, strict=True):
+        found[f"RAY_SERVE_{variable}_PORT"] = str(probe.getsockname()[1])
+        probe.close()
+    return found
+
+
 def _logging() -> dict[str, Any]:
     return {"log_level": "WARNING", "enable_access_log": False}
 
 
 def _check_port(host: str, port: int) -> None:
-    import socket
-
     if not 0 < port < 65_536:
         raise UserError(f"--port {port}: a port is a number from 1 to 65535")
     with socket.socket() as probe:
