@@ -48,7 +48,9 @@ export async function call(path, body, signal) {
 export function sentence(words) {
   const text = String(words).trim();
   const ended = /[.!?]$/.test(text) ? text : `${text}.`;
-  return ended.charAt(0).toUpperCase() + ended.slice(1);
+  // What the interface calls truncate is a switch here.
+  const here = ended.replace("truncate: true to have it cut", "switch on “Cut long texts”");
+  return here.charAt(0).toUpperCase() + here.slice(1);
 }
 
 // Half of a surrogate pair can't be sent.

@@ -12,7 +12,9 @@ export function offerCorrection(model, text, content, requestId) {
   by("correct").open = false;
   by("correct-said").textContent = "";
   by("correct-error").textContent = "";
-  asked = { model: model.name, text, requestId, tasks };
+  const answered = {};
+  for (const task of tasks) answered[task.name] = content[task.name].length ? content[task.name][0].label : undefined;
+  asked = { model: model.name, text, requestId, tasks, answered };
   by("correct-tasks").replaceChildren(...tasks.map((task) => choice(task, content[task.name], tasks.length > 1)));
 }
 
@@ -41,8 +43,11 @@ function labelOf(task) {
 async function send() {
   by("correct-error").textContent = "";
   by("correct-said").textContent = "";
-  const rows = asked.tasks.map((task) => ({ task, label: labelOf(task) })).filter((row) => row.label !== "");
-  if (!rows.length) {
+  const given = asked.tasks.map((task) => ({ task, label: labelOf(task) }));
+  // A field left empty says that the answer was right, which the next fit needs to know, too.
+  const rows = given.map((row) => (row.label === "" ? { ...row, label: asked.answered[row.task.name] } : row))
+    .filter((row) => row.label !== undefined);
+  if (given.every((row) => row.label === "")) {
     by("correct-error").textContent = "Choose the right class first.";
     return;
   }

@@ -172,7 +172,7 @@ function addError(row, column, words, count) {
     return;
   }
   by("errors-rows").append(make("tr", {},
-    make("td", {}, `line ${number(row.line)}`),
+    make("td", {}, number(row.line)),
     make("td", {}, shortened(row.values[column] || "", 60) || "–"),
     make("td", {}, words)));
 }

@@ -128,7 +128,7 @@ async function weigh(mine, model, text) {
     showWords(content, text);
     const took = tookOf(headers);
     by("words-note").textContent =
-      `${sentence(`${content.method}: ${content.note}`)} It took ${took.Time} and ${took.Energy.replace(",", " (")}).`;
+      `${sentence(`${content.method}: ${content.note}`)} It took ${took.Time} and ${took.Energy.replace(", ", " (")}).`;
     by("words").hidden = !content.words.length;
   } catch (error) {
     if (mine !== latest || !(error instanceof Refused)) return;

@@ -15,8 +15,7 @@ export function make(tag, given = {}, ...inside) {
   return element;
 }
 
-export const percent = (score) =>
-  `${(score * 100).toLocaleString("en", { minimumFractionDigits: 1, maximumFractionDigits: 1 })} %`;
+export const percent = (score) => (score > 0 && score < 0.0005 ? "< 0.1 %" : `${(score * 100).toLocaleString("en", { minimumFractionDigits: 1, maximumFractionDigits: 1 })} %`);
 
 export const number = (value) => value.toLocaleString("en");
 
@@ -69,7 +68,7 @@ function bars(task, answer) {
     const fill = make("span", { class: "fill" });
     fill.style.width = `${Math.max(row.score * 100, 0.4)}%`;
     const item = make("li", { hidden: index >= SHOWN },
-      make("span", { class: "name" }, row.label),
+      make("span", { class: "name" }, ...breakable(row.label)),
       make("span", { class: "bar", "aria-hidden": "true" }, fill),
       make("span", { class: "score" }, percent(row.score)));
     list.append(item);
@@ -83,6 +82,11 @@ function bars(task, answer) {
     list.focus();
   });
   return make("div", {}, list, more);
+}
+
+// Long names may be cut after a dot, a slash, a dash, rather than anywhere.
+function breakable(name) {
+  return name.split(/(?<=[._/-])/).flatMap((piece, index) => (index ? [make("wbr"), piece] : [piece]));
 }
 
 function tagged(words, text) {

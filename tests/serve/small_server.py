@@ -35,7 +35,7 @@ def save_newsroom(folder: Path, *, moods: bool = False, multi: bool = False) -> 
     tasks += [Task(name="mood", classes=tuple(verbs))] if moods else []
     texts, topic, mood = [], [], []
     for number in range(120):
-        t, m = number % 3, number % 2
+        t, m = number % 3, number // 12 % 2
         subject = SUBJECTS[topics[t]][number % 4]
         texts.append(f"{subject} {VERBS[verbs[m]][number // 3 % 3]} in week {number} of the year")
         topic.append(t)
