@@ -26,8 +26,8 @@ Send = Callable[[Message], Awaitable[None]]
 
 OPEN = frozenset({"/health", "/ping", "/v2/health/live", "/v2/health/ready"})
 """Answered without the key: they tell nothing but whether there is a server."""
-PAGE = frozenset({"/", "/page/page.js", "/page/style.css", "/favicon.ico"})
-"""The page holds nothing; what it asks for needs the key."""
+PAGE = frozenset({"/", "/favicon.ico"})
+"""The page and what lies below /page/ hold nothing; what they ask for needs the key."""
 _ID = re.compile(r"[\w.-]{1,128}", re.ASCII)
 _SAFE = {
     "x-content-type-options": "nosniff",
@@ -99,7 +99,7 @@ class Gate:
             self._server.metrics.seconds.labels(path).observe(time.perf_counter() - began)
 
     def _check_key(self, path: str, headers: MutableMapping[bytes, bytes]) -> None:
-        if self._server.key is None or path in OPEN or path in PAGE:
+        if self._server.key is None or path in OPEN or path in PAGE or path.startswith("/page/"):
             return
         kind, _, given = headers.get(b"authorization", b"").partition(b" ")
         if kind.lower() != b"bearer" or not hmac.compare_digest(given.strip(), self._server.key):

@@ -88,11 +88,15 @@ class Server:
         model: str | None = None,
         truncate: bool | None = None,
         request_id: str = "",
+        counted: bool = True,
     ) -> Answer:
-        """Predictions of all tasks of ``model``. Raises a ``RequestError``."""
+        """Predictions of all tasks of ``model``; ``counted`` false for texts that no client wrote,
+        which say nothing about drift. Raises a ``RequestError``."""
         seat = await self._seat(texts, model, request_id)
         answer = await self._in_time(seat.predict(texts, truncate=self._truncate(truncate)))
         self._count(answer)
+        if not counted:
+            return answer
         if seat not in self._drift:
             self._drift[seat] = Drift(seat.tasks, seat.reference)
         self._drift[seat].saw(answer.predictions)

@@ -211,6 +211,7 @@ def _said(options: argparse.Namespace) -> tuple[str, dict[str, Any], list[str]]:
     for key, found in zip(("data.source", "data.test"), sources.values(), strict=True):
         put(key, [word for word in found if not _is_setting(word)] or None)
     put("data.text_column", getattr(options, "text_column", None))
+    put("data.feedback", getattr(options, "feedback", None))
     put("data.multi", getattr(options, "multi", None))
     columns = getattr(options, "label_column", None)
     if columns:

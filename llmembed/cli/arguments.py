@@ -175,6 +175,11 @@ def _experiment_options(
             metavar="[TASK=]COLUMN",
             help="repeat it for several tasks",
         )
+        group.add_argument(
+            "--feedback",
+            metavar="NAME | FOLDER",
+            help="also train on labels corrected at POST /feedback: a served model or a folder",
+        )
         group.add_argument("--multi", action="store_true", help="several labels a text")
     command.add_argument("--backbone", metavar="MODEL", help="preset, hub id or local folder")
     command.add_argument("--seeds", type=int, metavar="N", help="fits per method")

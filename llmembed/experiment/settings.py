@@ -38,6 +38,9 @@ class Data(_Settings):
     separator: str = ","
     words_column: str | None = Field(None, description="words of each text, for BIO labels")
     tasks: list[str] | None = Field(None, description="only these tasks")
+    feedback: str | None = Field(
+        None, description="corrected labels: a served model's name, or their folder"
+    )
     limit: int | None = Field(None, ge=10, description="use this many rows of each part")
     seed: int = 0
     valid_fraction: float = Field(0.1, gt=0, lt=1)

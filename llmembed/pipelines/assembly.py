@@ -54,7 +54,7 @@ def make_runtime(
 
 def make_corpus(data: Data, files: str) -> Corpus:
     """The labelled texts that ``data`` names, or the part that ``limit`` and ``tasks`` leave."""
-    from llmembed.texts import load_corpus
+    from llmembed.texts import load_corpus, with_feedback
 
     # Beside a remote store the rows set aside wait here until the run takes them as an artifact.
     place = Path(tempfile.mkdtemp(prefix="llmembed-")) if "://" in files else Path(files)
@@ -67,7 +67,26 @@ def make_corpus(data: Data, files: str) -> Corpus:
     )
     if data.tasks is not None:
         corpus = _only_tasks(corpus, data.tasks)
+    if data.feedback is not None:
+        # Before the limit: a text that stands anywhere in test stays out of train.
+        address = feedback_address(data.feedback, files)
+        corpus = with_feedback(corpus, address, quarantine_folder=place / "quarantine")
     return corpus if data.limit is None else _limited(corpus, data.limit, data.seed)
+
+
+def feedback_address(word: str, files: str) -> str:
+    """Where corrected labels lie: the folder itself, or that of the served model of this name."""
+    from llmembed.embeddings.folder import Folder
+
+    if "://" in word or Path(word).exists():
+        return word
+    folder = Folder(files).child("feedback", word)
+    if not re.fullmatch(r"[\w.+-]+", word) or not folder.names():
+        raise DataError(
+            f"data.feedback: there is no folder {word}, and no feedback on a model of that name "
+            f"in {Folder(files).child('feedback').address}"
+        )
+    return folder.address
 
 
 def make_source(data: Data) -> CorpusSource:

@@ -64,6 +64,12 @@ def say_corpus(out: Console, corpus: Corpus) -> None:
         out.print(f"  partial data: {escape(corpus.partial)}", style="yellow")
     if "leak_test" in corpus.notes:
         out.print(f"  {escape(corpus.notes['leak_test'])}", style="dim")
+    for note in ("feedback", *(f"feedback_{task.name}" for task in corpus.tasks)):
+        if note in corpus.notes:
+            out.print(f"  feedback: {escape(corpus.notes[note])}", style="dim")
+    if corpus.feedback_quarantined:
+        bad = corpus.feedback_quarantined
+        out.print(f"  bad rows of the feedback are in {escape(str(bad.path))}", style="yellow")
     if corpus.quarantined:
         bad = corpus.quarantined
         out.print(f"  {bad.count} bad rows set aside in {escape(str(bad.path))}", style="yellow")

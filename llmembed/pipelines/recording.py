@@ -36,6 +36,8 @@ def log_corpus(run: Run, experiment: Experiment, corpus: Corpus) -> None:
     if corpus.quarantined:
         notes["bad rows"] = f"{corpus.quarantined.count} set aside"
         run.artifact(corpus.quarantined.path)
+    if corpus.feedback_quarantined:
+        run.artifact(corpus.feedback_quarantined.path)
     run.json({key: value for key, value in notes.items() if value}, "corpus.json")
     run.tags({"llmembed.corpus": corpus.name, "llmembed.partial": corpus.partial or "no"})
 

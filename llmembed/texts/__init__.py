@@ -13,6 +13,7 @@ from __future__ import annotations
 from llmembed.texts.benchmarks import BENCHMARKS, Benchmark
 from llmembed.texts.columns import Columns
 from llmembed.texts.corpus import Corpus, digest_of, load_corpus
+from llmembed.texts.feedback import with_feedback
 from llmembed.texts.quarantine import BadRow, Quarantine
 from llmembed.texts.source import CorpusSource
 from llmembed.texts.streaming import FileReader, readers
@@ -29,4 +30,5 @@ __all__ = [
     "digest_of",
     "load_corpus",
     "readers",
+    "with_feedback",
 ]

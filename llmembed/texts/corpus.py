@@ -28,7 +28,8 @@ class Corpus:
     ``digest``: sha256 over texts, labels, classes and split (see ``digest_of``). ``partial``: a
     sentence when these are not the official rows, and then ``name`` ends in ``-part``. ``notes``:
     what a reader of its figures must know (source, revision, texts of test that also occur in
-    train, …).
+    train, …). ``quarantined`` and ``feedback_quarantined``: rows of the source, and of the feedback
+    added to it, that could not be used.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Corpus:
     digest: str
     partial: str | None = None
     quarantined: Quarantine | None = None
+    feedback_quarantined: Quarantine | None = None
     notes: Mapping[str, str] = field(default_factory=dict)
 
     @property

@@ -5,6 +5,6 @@ A new interface is one file here and one line in ``ROUTERS``.
 
 from __future__ import annotations
 
-from serve.routes import tei
+from serve.routes import explain, feedback, page, tei
 
-ROUTERS = (tei.router,)
+ROUTERS = (tei.router, explain.router, feedback.router, page.router)

@@ -1,0 +1,75 @@
+"""POST /feedback: what the answer should have been, kept for the next fit."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Annotated, Any
+
+from fastapi import APIRouter
+from pydantic import BaseModel, Field
+
+from serve.answers import tasks_of
+from serve.errors import RequestError
+from serve.feedback import FeedbackFiles, checked_label
+from serve.schemas import ModelName, Request, Text
+
+if TYPE_CHECKING:
+    from serve.server import Server
+
+Short = Annotated[Text, Field(max_length=1000)]
+
+
+class FeedbackRequest(Request):
+    """``label``: a class, or a list of them where a text may have several (for tagged words one
+    tag a word). ``new_label``: it is a class that the model does not know yet."""
+
+    text: Annotated[Text, Field(min_length=1)]
+    label: Short | list[Short]
+    task: Text | None = Field(None, description="needed where the model has several")
+    model: ModelName = None
+    request_id: Annotated[Text, Field(max_length=128)] | None = Field(
+        None, description="x-request-id of the answer that is corrected"
+    )
+    new_label: bool = False
+
+
+class Stored(BaseModel):
+    """What was kept, and for which model."""
+
+    stored: bool
+    model: str
+    task: str
+    label: str | list[str]
+
+
+def router(server: Server) -> APIRouter:
+    routes = APIRouter()
+    settings = server.settings
+    if not settings.feedback:
+        return routes
+    files = FeedbackFiles(settings.files, server.replica, settings.feedback_bytes)
+
+    @routes.post("/feedback", tags=["feedback"])
+    async def feedback(body: FeedbackRequest) -> Stored:
+        """Keep a corrected label, text included, as a JSON line below ``FILES/feedback/MODEL``."""
+        seat = await server.shelf.get(body.model)
+        if not body.text.strip():
+            raise RequestError("text: is white space only")
+        if body.task is None and len(seat.tasks) > 1:
+            names = ", ".join(task.name for task in seat.tasks)
+            raise RequestError(f"{seat.key} answers several tasks: say which is meant of {names}")
+        task = tasks_of(seat, body.task)[0]
+        label = checked_label(task, body.text, body.label, new=body.new_label)
+        row: dict[str, Any] = {
+            "text": body.text,
+            "task": task.name,
+            "label": label,
+            "model": seat.label,
+            "request_id": body.request_id,
+        }
+        if body.new_label:
+            row["new_label"] = True
+        await asyncio.to_thread(files.add, seat.name, row)
+        return Stored(stored=True, model=seat.label, task=task.name, label=label)
+
+    return routes
