@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import TYPE_CHECKING, Any
 
 from llmembed.errors import ConfigError, LlmembedError
-from serve.errors import ForbiddenError, LateError, RequestError, TooLargeError
+from serve.errors import ForbiddenError, LateError, MediaTypeError, RequestError, TooLargeError
 
 if TYPE_CHECKING:
     from serve.server import Server
@@ -122,6 +122,8 @@ class Gate:
         limits = self._server.settings.limits
         most = limits.request_bytes
         told = headers.get(b"content-length", b"0")
+        if headers.get(b"content-encoding", b"identity").strip().lower() not in (b"", b"identity"):
+            raise MediaTypeError("compressed bodies are not read here: send it as it is")
         refused = TooLargeError(f"the request's body is larger than {most:,} bytes")
         if told.isdigit() and int(told) > most:
             raise refused

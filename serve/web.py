@@ -21,9 +21,11 @@ if TYPE_CHECKING:
     from serve.server import Server
 
 REFUSALS: dict[int | str, dict[str, Any]] = {
+    400: {"model": Error, "description": "a body that can't be read"},
     401: {"model": Error, "description": "the key is missing or wrong"},
     404: {"model": Error, "description": "no such model"},
     413: {"model": Error, "description": "body or number of texts above the limit"},
+    415: {"model": Error, "description": "a body of a type, or compressed, as is not read here"},
     422: {"model": Error, "description": "not what this expects, or a text that is too long"},
     424: {"model": Error, "description": "this classifier has no such thing"},
     429: {"model": Error, "description": "overloaded: come again"},
@@ -49,7 +51,8 @@ def build(server: Server) -> FastAPI:
     app.add_exception_handler(RequestError, _refused)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)
-    if settings.cors_origins:
+    app.add_middleware(Gate, server=server)
+    if settings.cors_origins:  # around the gate: browsers ask first, without the key
         app.add_middleware(
             CORSMiddleware,
             allow_origins=settings.cors_origins,
@@ -57,7 +60,6 @@ def build(server: Server) -> FastAPI:
             allow_headers=["authorization", "content-type", "x-request-id"],
             expose_headers=["x-request-id", "x-total-time", "x-model"],
         )
-    app.add_middleware(Gate, server=server)
     return app
 
 
@@ -78,8 +80,8 @@ async def _invalid(_: Request, error: Exception) -> Response:
 
 
 def _sentence(errors: Sequence[Any]) -> str:
-    # Of a choice of kinds every one complains: the deepest place says most.
-    first = max(errors, key=lambda found: len(found["loc"]))
+    # Of a choice of kinds every one complains: the deepest place says most, and the kind that fits.
+    first = max(errors, key=lambda e: (len(e["loc"]), not e["type"].endswith("_type")))
     kinds = ("body", "query", "path", "str", "bool", "float")
     words = [str(part) for part in first["loc"] if str(part) not in kinds]
     place = ".".join(word for word in words if not word.startswith(("list[", "constrained", "fun")))

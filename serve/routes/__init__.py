@@ -5,6 +5,6 @@ A new interface is one file here and one line in ``ROUTERS``.
 
 from __future__ import annotations
 
-from serve.routes import tei
+from serve.routes import mlflow, openai, tei, v2, vllm
 
-ROUTERS = (tei.router,)
+ROUTERS = (tei.router, openai.router, vllm.router, v2.router, mlflow.router)
