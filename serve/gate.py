@@ -55,12 +55,12 @@ def refusal(error: RequestError) -> tuple[int, dict[str, str], bytes]:
 
 
 class Gate:
-    """ASGI middleware around the application of one replica."""
+    """ASGI middleware around the application of one replica. ``key``: that requests must bear."""
 
-    def __init__(self, app: Any, server: Server) -> None:
+    def __init__(self, app: Any, server: Server, key: bytes | None) -> None:
         self._app = app
         self._server = server
-        self._key = key_from(server.settings.api_key_env)
+        self._key = key
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":

@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 
 from llmembed import __version__
 from serve.errors import RequestError
-from serve.gate import Gate, refusal
+from serve.gate import Gate, key_from, refusal
 from serve.routes import ROUTERS
 from serve.schemas import Error
 
@@ -35,8 +35,9 @@ REFUSALS: dict[int | str, dict[str, Any]] = {
 
 
 def build(server: Server) -> FastAPI:
-    """The application that answers for ``server``."""
+    """The application that answers for ``server``. Raises ``ConfigError`` for an empty key."""
     settings = server.settings
+    key = key_from(settings.api_key_env)  # now: middleware is made at the first request only
     app = FastAPI(
         title="llmembed",
         version=__version__,
@@ -51,7 +52,7 @@ def build(server: Server) -> FastAPI:
     app.add_exception_handler(RequestError, _refused)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)
-    app.add_middleware(Gate, server=server)
+    app.add_middleware(Gate, server=server, key=key)
     if settings.cors_origins:  # around the gate: browsers ask first, without the key
         app.add_middleware(
             CORSMiddleware,
