@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+from urllib.parse import quote, unquote
 
 import pytest
 import requests
+from small_models import Served
+
+from serve.errors import UnknownModelError
 
 FUZZ = Path(__file__).parents[2] / "benchmarks" / "api_fuzz.py"
 POSTS = (
@@ -148,6 +154,51 @@ def test_unknown_pages_and_methods_are_refused_in_the_same_shape(everything):
     assert refusal(requests.get(f"{everything.url}/nothing", timeout=9))
     assert refusal(requests.get(f"{everything.url}/predict", timeout=9))
     assert refusal(requests.delete(f"{everything.url}/v2/models/fused/infer", timeout=9))
+
+
+def test_a_model_may_be_called_anything(served_models, tmp_path):
+    folder = tmp_path / "große модель 🌾"
+    shutil.copytree(served_models["lexical"], folder)
+    served = Served({"models": [str(folder)], "api_key_env": None})
+    try:
+        answer = requests.post(f"{served.url}/predict", json={"inputs": "a"}, timeout=30)
+        assert answer.status_code == 200
+        assert unquote(answer.headers["x-model"]) == folder.name
+        body = {"inputs": "a", "model": folder.name}
+        assert requests.post(f"{served.url}/predict", json=body, timeout=30).status_code == 200
+        page = f"{served.url}/v2/models/{quote(folder.name)}"
+        assert requests.get(page, timeout=30).json()["name"] == folder.name
+    finally:
+        served.stop()
+
+
+@pytest.fixture(scope="module")
+def registry(tmp_path_factory):
+    """A shelf for a registered model of no versions."""
+    from llmembed.tracking import Tracking
+    from serve.settings import load_settings
+    from serve.shelf import Shelf
+
+    files = tmp_path_factory.mktemp("registry")
+    Tracking(files=files).client.create_registered_model("r8")
+    return Shelf(load_settings({"models": ["r8"], "files": str(files)}), lambda spec: None), files
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        *("r8/0", "r8/3", "models:/r8/3", "r8/٣", "r8/3\n", f"r8/{'9' * 30}", f"r8/{'9' * 200}"),
+        *("r8@nobody", "r8@a b", "r8@\0", "r8@latest", "r8@v1", "r8@é'\";--", "r8@" + "x" * 250),
+        *("other/3", "other", "a/b/c", "models:/"),
+    ],
+)
+def test_versions_that_are_none(registry, model, monkeypatch):
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    shelf, files = registry
+    with pytest.raises(UnknownModelError) as refused:
+        asyncio.run(shelf.get(model))
+    assert str(files) not in str(refused.value)
+    assert "champion" not in str(refused.value)
 
 
 def test_json_that_json_cannot_say():
