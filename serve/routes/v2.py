@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from fastapi import APIRouter
 from fastapi import Request as HttpRequest
 from fastapi.responses import Response
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from llmembed import __version__
 from serve.bodies import Json, documented, read_json
@@ -44,6 +44,11 @@ if TYPE_CHECKING:
 INPUT = "text"
 JSON_LENGTH = "Inference-Header-Content-Length"
 Size = Annotated[int, Field(ge=0, le=2**31)]
+
+
+EXAMPLE: dict[str, Any] = {
+    "inputs": [{"name": INPUT, "datatype": "BYTES", "shape": [1], "data": ["oil prices rose"]}]
+}
 
 
 class InputParameters(Request):
@@ -78,6 +83,8 @@ class InferParameters(Request):
 class InferRequest(Request):
     """A request to infer; with binary tensors it is the head of the body, as long as the header
     ``Inference-Header-Content-Length`` says."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [EXAMPLE]})
 
     id: Text | None = None
     parameters: InferParameters | None = None

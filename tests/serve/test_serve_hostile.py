@@ -215,7 +215,7 @@ def test_requests_made_from_our_openapi_page(everything, tmp_path):
     done = subprocess.run(
         [
             *(sys.executable, str(FUZZ), "--url", everything.url, "--examples", "16"),
-            *("--phases", "fuzzing", "--seed", "3", "--json", str(report)),
+            *("--phases", "examples,fuzzing", "--seed", "3", "--json", str(report)),
         ],
         capture_output=True,
         text=True,
