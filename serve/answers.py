@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import quote
 
 from llmembed.contract import Prediction, Task
 from serve.errors import NoFeaturesError, RequestError
@@ -128,7 +129,7 @@ def timing_headers(answer: Answer, total_seconds: float) -> Mapping[str, str]:
         "x-inference-time": f"{timing.inference_seconds * 1000:.1f}",
         "x-energy-joules": f"{usage.energy_joules:.4g}",
         "x-energy-estimated": "true" if usage.energy_is_estimated else "false",
-        "x-model": answer.seat.label,
+        "x-model": quote(answer.seat.label, safe="/@:+ "),  # headers are Latin-1 at most
     }
 
 

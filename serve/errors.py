@@ -20,6 +20,12 @@ class TooLargeError(RequestError):
     status, error_type = 413, "too_large"
 
 
+class MediaTypeError(RequestError):
+    """A body of a type, or compressed in a way, that is not read here."""
+
+    status, error_type = 415, "unsupported_media_type"
+
+
 class TooLongError(RequestError):
     """A text of more tokens than are read, without leave to cut it."""
 

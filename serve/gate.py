@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import TYPE_CHECKING, Any
 
 from llmembed.errors import LlmembedError
-from serve.errors import ForbiddenError, LateError, RequestError, TooLargeError
+from serve.errors import ForbiddenError, LateError, MediaTypeError, RequestError, TooLargeError
 
 if TYPE_CHECKING:
     from serve.server import Server
@@ -26,8 +26,9 @@ Send = Callable[[Message], Awaitable[None]]
 
 OPEN = frozenset({"/health", "/ping", "/v2/health/live", "/v2/health/ready"})
 """Answered without the key: they tell nothing but whether there is a server."""
-PAGE = frozenset({"/", "/favicon.ico"})
-"""The page and what lies below /page/ hold nothing; what they ask for needs the key."""
+PAGE = ("/page/", "/swagger/")
+"""Below these, and at ``SHOWN``, lies what holds nothing; what it asks for needs the key."""
+SHOWN = frozenset({"/", "/favicon.ico", "/docs", "/openapi.json"})
 _ID = re.compile(r"[\w.-]{1,128}", re.ASCII)
 _SAFE = {
     "x-content-type-options": "nosniff",
@@ -99,7 +100,7 @@ class Gate:
             self._server.metrics.seconds.labels(path).observe(time.perf_counter() - began)
 
     def _check_key(self, path: str, headers: MutableMapping[bytes, bytes]) -> None:
-        if self._server.key is None or path in OPEN or path in PAGE or path.startswith("/page/"):
+        if self._server.key is None or path in OPEN or path in SHOWN or path.startswith(PAGE):
             return
         kind, _, given = headers.get(b"authorization", b"").partition(b" ")
         if kind.lower() != b"bearer" or not hmac.compare_digest(given.strip(), self._server.key):
@@ -110,6 +111,8 @@ class Gate:
         limits = self._server.settings.limits
         most = limits.request_bytes
         told = headers.get(b"content-length", b"0")
+        if headers.get(b"content-encoding", b"identity").strip().lower() not in (b"", b"identity"):
+            raise MediaTypeError("compressed bodies are not read here: send it as it is")
         refused = TooLargeError(f"the request's body is larger than {most:,} bytes")
         if told.isdigit() and int(told) > most:
             raise refused

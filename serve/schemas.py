@@ -21,13 +21,13 @@ def _encodable(text: str) -> str:
 
 Text = Annotated[str, AfterValidator(_encodable)]
 Texts = Annotated[list[Text], Field(min_length=1)]
+Pairs = Annotated[
+    list[Annotated[list[Text], Field(min_length=1, max_length=1)]], Field(min_length=1)
+]
+_Name = Annotated[str, AfterValidator(_encodable), Field(max_length=256)]
 ModelName = Annotated[
-    str | None,
-    AfterValidator(lambda name: None if name is None else _encodable(name)),
-    Field(
-        max_length=256,
-        description="a model served here, NAME@ALIAS or NAME/VERSION of it; default: the first",
-    ),
+    _Name | None,
+    Field(description="a model served here, NAME@ALIAS or NAME/VERSION of it; default: the first"),
 ]
 
 
@@ -57,12 +57,12 @@ class PredictRequest(Request):
     """``inputs``: a text, a list of texts, or a list of lists of one text each. ``unknown``: a
     score below which the first label is ``unknown``, or true for the one chosen on validation."""
 
-    inputs: Text | Texts | list[Annotated[list[Text], Field(min_length=1, max_length=1)]]
+    inputs: Text | Texts | Pairs
     model: ModelName = None
     task: Text | list[Text] | None = Field(None, description="default: all tasks of the model")
     raw_scores: bool = False
     truncate: bool | None = None
-    unknown: bool | float = False
+    unknown: bool | Annotated[float, Field(allow_inf_nan=False)] = False
     parameters: Parameters | None = None
 
     def texts(self) -> list[str]:

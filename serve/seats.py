@@ -146,9 +146,10 @@ class Seat:
 
     async def warm_up(self) -> None:
         """Answer once, so that the first client does not wait for what is made lazily."""
-        await self.predict(["a text to warm up with", "another " * 64], truncate=True)
+        words = min(64, self._limits.tokens_per_text // 10)  # within the limit, letter by letter
+        await self.predict(["warm", "another " * words], truncate=True)
         if self.has_features:
-            await self.features(["a text to warm up with"], truncate=True)
+            await self.features(["warm"], truncate=True)
 
     def close(self) -> None:
         """Take no more requests; hosts are closed by whoever shares them."""

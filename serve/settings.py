@@ -24,7 +24,7 @@ class Limits(_Settings):
 
     request_bytes: int = Field(2 * 2**20, ge=1024, description="of a request's body; else 413")
     texts: int = Field(256, ge=1, description="in a request; else 413")
-    tokens_per_text: int = Field(8192, ge=1, description="cut or not; else 422")
+    tokens_per_text: int = Field(8192, ge=16, description="cut or not; else 422")
     queued_tokens: int = Field(131_072, ge=1, description="waiting in a replica; else 429")
     seconds: float = Field(30.0, gt=0, description="for one request; else 504")
 

@@ -48,7 +48,7 @@ class Address:
                 "write a folder, NAME, models:/NAME@champion or models:/NAME/VERSION"
             )
         version = int(found["version"]) if found["version"] else None
-        alias = found["alias"] or (None if version else ALIASES[0])
+        alias = found["alias"] or (None if found["version"] else ALIASES[0])
         return cls(name=found["name"], alias=alias, version=version)
 
     @property
@@ -147,10 +147,12 @@ class Shelf:
                 return self._others[key]
             try:
                 seat = await self._load(address, lock=False)
-            except ModelError as error:
-                raise UnknownModelError(f"{key} can't be had: {error}") from error
             except LlmembedError as error:
-                raise UnavailableError(str(error)) from error
+                # Where the registry lies is nothing for clients.
+                logger.warning("%s can't be had: %s", key, error)
+                if isinstance(error, ModelError):
+                    raise UnknownModelError(f"there is no {key!r} to be had here") from error
+                raise UnavailableError(f"{key} can't be loaded now; the log says why") from error
             self._others[key] = seat
             while len(self._others) > self._settings.other_versions:
                 _, oldest = self._others.popitem(last=False)

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from fastapi import APIRouter, FastAPI, Request
+from fastapi import APIRouter, Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import Response
+from fastapi.security import HTTPBearer
+from fastapi_swagger import patch_fastapi
 from starlette.exceptions import HTTPException
 
 from llmembed import __version__
@@ -21,9 +23,11 @@ if TYPE_CHECKING:
     from serve.server import Server
 
 REFUSALS: dict[int | str, dict[str, Any]] = {
+    400: {"model": Error, "description": "a body that can't be read"},
     401: {"model": Error, "description": "the key is missing or wrong"},
     404: {"model": Error, "description": "no such model"},
     413: {"model": Error, "description": "body or number of texts above the limit"},
+    415: {"model": Error, "description": "a body of a type, or compressed, as is not read here"},
     422: {"model": Error, "description": "not what this expects, or a text that is too long"},
     424: {"model": Error, "description": "this classifier has no such thing"},
     429: {"model": Error, "description": "overloaded: come again"},
@@ -39,17 +43,23 @@ def build(server: Server) -> FastAPI:
         title="llmembed",
         version=__version__,
         description="Registered classifiers: labels, features, feedback.",
-        docs_url="/docs" if settings.docs else None,
+        docs_url=None,
         redoc_url=None,
+        swagger_ui_oauth2_redirect_url=None,
         openapi_url="/openapi.json" if settings.docs else None,
     )
+    # Named, so that the page of calls offers to fill the key in; the gate does the checking.
+    bears = [] if server.key is None else [Depends(HTTPBearer(auto_error=False))]
     for make in ROUTERS:
         router: APIRouter = make(server)
-        app.include_router(router, responses=REFUSALS)
+        app.include_router(router, responses=REFUSALS, dependencies=bears)
+    if settings.docs:  # FastAPI's own page loads its script from elsewhere
+        patch_fastapi(app, docs_url="/docs", redirect_from_root_to_docs=False)
     app.add_exception_handler(RequestError, _refused)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)
-    if settings.cors_origins:
+    app.add_middleware(Gate, server=server)
+    if settings.cors_origins:  # around the gate: browsers ask first, without the key
         app.add_middleware(
             CORSMiddleware,
             allow_origins=settings.cors_origins,
@@ -57,7 +67,6 @@ def build(server: Server) -> FastAPI:
             allow_headers=["authorization", "content-type", "x-request-id"],
             expose_headers=["x-request-id", "x-total-time", "x-model"],
         )
-    app.add_middleware(Gate, server=server)
     return app
 
 
@@ -78,8 +87,8 @@ async def _invalid(_: Request, error: Exception) -> Response:
 
 
 def _sentence(errors: Sequence[Any]) -> str:
-    # Of a choice of kinds every one complains: the deepest place says most.
-    first = max(errors, key=lambda found: len(found["loc"]))
+    # Of a choice of kinds every one complains: the deepest place says most, and the kind that fits.
+    first = max(errors, key=lambda e: (len(e["loc"]), not e["type"].endswith("_type")))
     kinds = ("body", "query", "path", "str", "bool", "float")
     words = [str(part) for part in first["loc"] if str(part) not in kinds]
     place = ".".join(word for word in words if not word.startswith(("list[", "constrained", "fun")))

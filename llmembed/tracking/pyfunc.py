@@ -233,16 +233,25 @@ def answer(classifier: Classifier, given: Any, params: Mapping[str, Any]) -> pd.
     import pandas as pd
 
     texts = _texts(given)
-    predictions = classifier.predict(texts)
-    columns: dict[str, list[Any]] = {}
-    for task in classifier.tasks:
-        labels, scores, everything = _rows(task, predictions[task.name], len(texts))
-        columns[task.name] = labels
-        columns[f"{task.name}_score"] = scores
-        if params.get("return_scores"):
-            columns[f"{task.name}_scores"] = everything
+    columns = columns_of(
+        classifier.tasks, classifier.predict(texts), len(texts), bool(params.get("return_scores"))
+    )
     index = given.index if isinstance(given, pd.DataFrame | pd.Series) else None
     return pd.DataFrame(columns, index=index)
+
+
+def columns_of(
+    tasks: Sequence[Task], predictions: Mapping[str, Prediction], n: int, return_scores: bool
+) -> dict[str, list[Any]]:
+    """The columns that ``signature_of`` names, each with a value for each of ``n`` texts."""
+    columns: dict[str, list[Any]] = {}
+    for task in tasks:
+        labels, scores, everything = _rows(task, predictions[task.name], n)
+        columns[task.name] = labels
+        columns[f"{task.name}_score"] = scores
+        if return_scores:
+            columns[f"{task.name}_scores"] = everything
+    return columns
 
 
 def _texts(given: Any) -> list[str]:

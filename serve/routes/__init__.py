@@ -5,6 +5,15 @@ A new interface is one file here and one line in ``ROUTERS``.
 
 from __future__ import annotations
 
-from serve.routes import explain, feedback, page, tei
+from serve.routes import explain, feedback, mlflow, openai, page, tei, v2, vllm
 
-ROUTERS = (tei.router, explain.router, feedback.router, page.router)
+ROUTERS = (
+    tei.router,
+    openai.router,
+    vllm.router,
+    v2.router,
+    mlflow.router,
+    explain.router,
+    feedback.router,
+    page.router,
+)

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from fastapi import APIRouter, Request
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import Response
 
 from llmembed import __version__
 from serve.answers import labels_of, tasks_of, timing_headers, unknown_below
+from serve.bodies import Json
 from serve.errors import UnavailableError
 from serve.hosting import LocalHost
 from serve.schemas import (
@@ -70,7 +71,7 @@ def router(server: Server) -> APIRouter:
             found[task.name] = rows[0] if alone else rows
         several = isinstance(body.task, list) or (len(tasks) > 1)
         content = found if several else found[tasks[0].name]
-        return JSONResponse(content, headers=headers_of(answer, request))
+        return Json(content, headers=headers_of(answer, request))
 
     @routes.post("/embed", response_model=list[list[float]], tags=["embed"])
     async def embed(body: EmbedRequest, request: Request) -> Response:
@@ -78,14 +79,14 @@ def router(server: Server) -> APIRouter:
         answer = await features(server, body.texts(), body.model, body.truncate, request)
         assert answer.features is not None
         rows = normalised(answer.features) if body.normalize else answer.features
-        return JSONResponse(rows.tolist(), headers=headers_of(answer, request))
+        return Json(rows.tolist(), headers=headers_of(answer, request))
 
     @routes.get("/health", response_model=Health, tags=["state"])
     async def health() -> Response:
         """200 once every model is loaded and warm."""
         if not server.ready:
             raise UnavailableError("models are still being loaded")
-        return JSONResponse({"status": "ok"})
+        return Json({"status": "ok"})
 
     @routes.get("/info", response_model=Info, tags=["state"])
     async def info() -> Info:
