@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from llmembed.contract import Runtime, Stage, Usage
 from llmembed.errors import ConfigError, UnsupportedError
-from llmembed.generation.accounts import Accounts
-from llmembed.generation.cache import Given, ResponseCache, Scored, answer_key, score_key
+from llmembed.generation.cache import ResponseCache, score_key
+from llmembed.generation.cached import CachedGenerator, KeepAnswers
 from llmembed.generation.progress import progress
 from llmembed.generation.prompt_tokens import PromptTokeniser
 from llmembed.generation.request import Answer, Prompt, Sampling
@@ -30,10 +30,8 @@ CHUNK_PROMPTS = 64
 _LEAST_CHUNKS = 8
 """Of few prompts chunks are smaller, so that all actors have work."""
 
-T = TypeVar("T", Given, Scored)
 
-
-class LocalGenerator:
+class LocalGenerator(CachedGenerator):
     """A causal language model from safetensors: a hub id or a local folder.
 
     ``batch_tokens``: positions of prompts and longest answers computed at once; out of memory
@@ -78,14 +76,13 @@ class LocalGenerator:
             batch_tokens=batch_tokens,
             share_prefix=share_prefix,
         )
-        self.cache = cache
+        super().__init__(cache)
         self.chunk_prompts = chunk_prompts
         self._machinery_only = machinery_only or untrained(self.spec.location)
         self._tokeniser = PromptTokeniser(
             location=self.spec.location,
             revision=None if self.spec.weights_sha256 else self.spec.revision,
         )
-        self._accounts = Accounts()
         self._model: LocalModel | None = None
 
     def __repr__(self) -> str:
@@ -134,31 +131,24 @@ class LocalGenerator:
     def count_tokens(self, prompts: Sequence[Prompt]) -> list[int]:
         return [len(row) for row in self._tokeniser.encode(prompts)]
 
-    def missing(self, prompts: Sequence[Prompt], sampling: Sampling) -> list[Prompt]:
-        """The distinct prompts that the cache does not hold: what ``generate`` would compute."""
-        distinct = {answer_key(self.identity, prompt, sampling): prompt for prompt in prompts}
-        kept = self.cache.get(distinct) if self.cache is not None else {}
-        return [prompt for key, prompt in distinct.items() if key not in kept]
-
     def generate(
         self, prompts: Sequence[Prompt], sampling: Sampling, runtime: Runtime | None = None
     ) -> list[Answer]:
         """See ``Generator.generate``. Raises ``UserError`` where a prompt and its longest answer
         do not fit the context, ``WorkerError``."""
+        return super().generate(prompts, sampling, runtime)
+
+    def _answer(
+        self,
+        prompts: Mapping[str, Prompt],
+        sampling: Sampling,
+        keep: KeepAnswers,
+        runtime: Runtime | None,
+    ) -> None:
         from llmembed.generation.local_work import Generate, answers_of
 
-        keys = [answer_key(self.identity, prompt, sampling) for prompt in prompts]
-        distinct = dict(zip(keys, prompts, strict=True))
-        given = self.cache.get(distinct) if self.cache is not None else {}
-
-        def keep(table: pa.Table) -> dict[str, Given]:
-            answers = answers_of(table)
-            if self.cache is not None:
-                self.cache.put(self.name, answers)
-            return answers
-
-        self._fill(given, distinct, Generate(self.spec, sampling), keep, runtime)
-        return [given[key].answer for key in keys]
+        for table in self._tables(prompts, Generate(self.spec, sampling), runtime):
+            keep(answers_of(table))
 
     def score(
         self,
@@ -172,44 +162,32 @@ class LocalGenerator:
 
         keys = [score_key(self.identity, prompt, candidates) for prompt in prompts]
         distinct = dict(zip(keys, prompts, strict=True))
-        scored = self.cache.get_scores(distinct) if self.cache is not None else {}
-
-        def keep(table: pa.Table) -> dict[str, Scored]:
-            scores = scores_of(table)
-            if self.cache is not None:
-                self.cache.put_scores(self.name, scores)
-            return scores
-
-        self._fill(scored, distinct, Score(self.spec, tuple(candidates)), keep, runtime)
+        scored, keep = self._scores([*distinct])
+        missing = {key: prompt for key, prompt in distinct.items() if key not in scored}
+        if missing:
+            for table in self._tables(missing, Score(self.spec, tuple(candidates)), runtime):
+                keep(scores_of(table))
         values = [scored[key].scores for key in keys]
         return np.asarray(values, dtype=np.float32).reshape(len(prompts), len(candidates))
 
-    def used(self) -> Usage:
-        return self._accounts.used()
+    def missing_scores(
+        self, prompts: Sequence[Prompt], candidates: Sequence[str]
+    ) -> list[tuple[Prompt, tuple[str, ...]]]:
+        """See ``CachedGenerator.missing_scores``; the candidates of a prompt are scored at once."""
+        keyed = {score_key(self.identity, prompt, candidates): prompt for prompt in prompts}
+        kept = self._scores_kept([*keyed])
+        return [(prompt, tuple(candidates)) for key, prompt in keyed.items() if key not in kept]
+
+    def scoring_tokens(self, prompt: Prompt, candidates: Sequence[str]) -> Usage:
+        """See ``CachedGenerator.scoring_tokens``; a prompt is read once for all candidates."""
+        (count,) = self.count_tokens([prompt])
+        text = self._tokeniser.text(prompt)
+        own = sum(map(len, self._tokeniser.candidates(candidates, after=text)))
+        return Usage(tokens=count + own)
 
     def paid(self) -> Usage:
         """See ``Generator.paid``. Loading the model is not in it."""
-        return self._accounts.paid()
-
-    def _fill(
-        self,
-        found: dict[str, T],
-        wanted: Mapping[str, Prompt],
-        make: Generate | Score,
-        keep: Callable[[pa.Table], dict[str, T]],
-        runtime: Runtime | None,
-    ) -> None:
-        """Add to ``found`` what is missing of ``wanted``, chunk by chunk, as they come."""
-        for one in found.values():
-            self._accounts.add(one.usage, cached=True)
-        missing = {key: prompt for key, prompt in wanted.items() if key not in found}
-        if not missing:
-            return
-        for table in self._tables(missing, make, runtime):
-            fresh = keep(table)
-            for one in fresh.values():
-                self._accounts.add(one.usage, cached=False)
-            found.update(fresh)
+        return super().paid()
 
     def _tables(
         self, missing: Mapping[str, Prompt], make: Generate | Score, runtime: Runtime | None
