@@ -33,13 +33,13 @@ Readings = dict[str, Reading | SlotReading]
 
 @dataclass(frozen=True, kw_only=True)
 class Planned:
-    """Questions that a ``predict`` would ask, each ``times`` times over (a label scored is a
-    question of its own)."""
+    """Questions that a ``predict`` would ask: answered as ``sampling`` says, or, where there are
+    ``candidates``, each of these scored as the answer."""
 
     what: str
     prompts: list[Prompt]
     sampling: Sampling
-    times: int = 1
+    candidates: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -84,15 +84,19 @@ class PromptClassifier(Asks):
     def plan(self, texts: Sequence[str], runtime: Runtime | None = None) -> list[Planned]:
         """What ``predict`` would ask, for an estimate; nothing is asked."""
         chosen, _ = self.demonstrations.choose(list(texts), runtime)
-        prompts = self.fitted(list(texts), chosen).prompts
-        if self.decision == "score":
-            times = len(self.tasks[0].classes)
-            return [
-                Planned(
-                    what="scores", prompts=prompts, sampling=Sampling(max_tokens=1), times=times
-                )
-            ]
-        return [Planned(what="answers", prompts=prompts, sampling=self._sampling())]
+        fitted = self.fitted(list(texts), chosen)
+        if self.decision == "generate":
+            return [Planned(what="answers", prompts=fitted.prompts, sampling=self._sampling())]
+        (task,) = self.tasks
+        shown = dict.fromkeys(self._shown(chosen, fitted)) if self.calibrate else ()
+        return [
+            Planned(
+                what="scores",
+                prompts=[*fitted.prompts, *self._content_free([*shown])],
+                sampling=self._sampling(),
+                candidates=tuple(self.question.names[task.name]),
+            )
+        ]
 
     def _sampling(self) -> Sampling:
         return Sampling(max_tokens=self.max_answer_tokens, stop=self.question.template.stop)
@@ -119,10 +123,7 @@ class PromptClassifier(Asks):
         (task,) = self.tasks
         scores = self._probabilities(fitted.prompts, runtime)
         if self.calibrate and chosen:
-            shown = [
-                tuple(rows[len(rows) - number :])
-                for rows, number in zip(chosen, fitted.shown, strict=True)
-            ]
+            shown = self._shown(chosen, fitted)
             distinct = list(dict.fromkeys(shown))
             bias = self._bias(distinct, runtime)
             place = {rows: number for number, rows in enumerate(distinct)}
@@ -135,14 +136,24 @@ class PromptClassifier(Asks):
         labels = np.where(failed, -1, scores.argmax(axis=1)).astype(np.int64)
         return {task.name: Prediction(labels=labels, scores=scores, invalid=failed)}
 
-    def _bias(self, shown: Sequence[Sequence[int]], runtime: Runtime | None) -> np.ndarray:
-        """Mean probabilities (D, C) of texts without content under each of D sets of
-        demonstrations."""
+    def _shown(self, chosen: Sequence[Sequence[int]], fitted: Fitted) -> list[tuple[int, ...]]:
+        """The demonstrations that each prompt shows after fitting: the farthest were dropped."""
+        return [
+            tuple(rows[len(rows) - number :])
+            for rows, number in zip(chosen, fitted.shown, strict=True)
+        ]
+
+    def _content_free(self, shown: Sequence[Sequence[int]]) -> list[Prompt]:
         prompts: list[Prompt] = []
         for rows in shown:
             blocks = [self.question.block(self.demonstrations.pool, row) for row in rows]
             prompts += [self.question.prompt(text, blocks) for text in CONTENT_FREE]
-        found = self._probabilities(prompts, runtime)
+        return prompts
+
+    def _bias(self, shown: Sequence[Sequence[int]], runtime: Runtime | None) -> np.ndarray:
+        """Mean probabilities (D, C) of texts without content under each of D sets of
+        demonstrations."""
+        found = self._probabilities(self._content_free(shown), runtime)
         mean: np.ndarray = found.reshape(len(shown), len(CONTENT_FREE), -1).mean(axis=1)
         return mean
 

@@ -68,22 +68,22 @@ def _parts(
     classifier: Classifier, texts: list[str], runtime: Runtime, prices: Prices
 ) -> dict[str, Estimate]:
     """Estimates by what is asked; rounds of the same question are added up."""
+    from llmembed.generation import estimate_scores
     from llmembed.generation.estimate import estimate as estimated
 
     parts: dict[str, Estimate] = {}
+    generator: Any = classifier.generator  # type: ignore[attr-defined]
     for planned in classifier.plan(texts, runtime):  # type: ignore[attr-defined]
         if not planned.prompts:
             continue
-        one = estimated(
-            classifier.generator,  # type: ignore[attr-defined]
-            planned.prompts,
-            planned.sampling,
-            prices,
-            runtime=runtime,
-        )
-        for _ in range(planned.times):
-            before = parts.get(planned.what)
-            parts[planned.what] = one if before is None else _sum(before, one)
+        if planned.candidates:
+            one = estimate_scores(
+                generator, planned.prompts, planned.candidates, prices, runtime=runtime
+            )
+        else:
+            one = estimated(generator, planned.prompts, planned.sampling, prices, runtime=runtime)
+        before = parts.get(planned.what)
+        parts[planned.what] = one if before is None else _sum(before, one)
     return parts
 
 

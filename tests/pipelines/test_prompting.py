@@ -102,6 +102,40 @@ def test_a_dry_run_asks_nothing_and_comes_out_above_what_is_spent(compared, serv
     assert told >= server.prompt_tokens + server.completion_tokens
 
 
+def test_a_dry_run_of_scored_labels_counts_what_the_server_then_counts(table, tmp_path):
+    with OpenAIServer() as server:
+        words = [
+            "compare", "prompting",
+            "--data", str(table),
+            "--local",
+            "--files", str(tmp_path / "files"),
+            "--methods", "lexical,io",
+            "data.limit=30",
+            "generators.llm.model=scripted",
+            f"generators.llm.base_url={server.url}",
+            "generators.llm.api_key_env=null",
+            "generators.llm.scores=echo",
+            "methods.io.k=3",
+            "methods.io.demonstrations=random",
+            "methods.io.decision=score",
+            "methods.io.calibrate=true",
+        ]  # fmt: skip
+        dry = [*words, "--dry-run", "--json", str(tmp_path / "dry.json")]
+        assert main(dry) == 0
+        assert server.calls == []
+        (before,) = json.loads((tmp_path / "dry.json").read_text())
+        assert main(words) == 0
+        said = before["parts"]["scores"]
+        assert said["calls"] == len(server.billed)
+        assert said["calls"] == (42 + 3) * 3, "the texts without content too"
+        assert said["completion_tokens"] == server.completion_tokens
+        assert said["prompt_tokens"] >= server.prompt_tokens
+        assert main(dry) == 0
+        (again,) = json.loads((tmp_path / "dry.json").read_text())
+        assert again["parts"]["scores"]["calls"] == 0
+        assert again["parts"]["scores"]["cached"] == said["calls"]
+
+
 def test_the_leaderboard_shows_what_was_asked_and_never_crowns_machinery(compared):
     _, _, board = compared
     rows = {row["label"]: row for row in board["rows"]}
