@@ -33,6 +33,7 @@ KINDS: dict[str, tuple[str, ...]] = {
         "concurrency",
         "timeout_seconds",
         "retries",
+        "give_up_after",
         "cache",
         "budget_usd",
         "budget_tokens",

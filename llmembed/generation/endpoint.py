@@ -18,7 +18,7 @@ from llmembed.generation import completions
 from llmembed.generation.budget import Budget
 from llmembed.generation.cache import Given, ResponseCache, Scored
 from llmembed.generation.cached import CachedGenerator, KeepAnswers
-from llmembed.generation.calling import Call, Calls, Limits, Reply, run_to_end
+from llmembed.generation.calling import Call, Calls, Limits, Reply, Unanswered, run_to_end
 from llmembed.generation.calls import CallMaker
 from llmembed.generation.progress import progress
 from llmembed.generation.prompt_tokens import PromptTokeniser
@@ -39,7 +39,9 @@ class EndpointGenerator(CachedGenerator):
     ``api_key_env`` names the environment variable that holds the key, None where none is needed;
     the key itself is read when the first call is sent and kept nowhere. ``retries``: further tries
     of a call that was refused for its rate (429), failed (5xx), timed out or was cut, with
-    exponential backoff and jitter. ``budget``: what may be spent, by its own prices.
+    exponential backoff and jitter; a call that got no answer after these is an invalid answer, but
+    ``give_up_after`` of them in a row end the run, and what was answered is kept. ``budget``: what
+    may be spent, by its own prices.
     ``tokenizer``: folder or hub id of the model's, for exact counts; without it they are
     over-estimates (``counts_exactly``). ``longest_answer_field``: newer hosted models want
     ``max_completion_tokens``. ``scores``: ``echo`` where ``/completions`` gives the
@@ -58,6 +60,7 @@ class EndpointGenerator(CachedGenerator):
         concurrency: int = 16,
         timeout_seconds: float = 60.0,
         retries: int = 5,
+        give_up_after: int = 20,
         cache: ResponseCache | None = None,
         budget: Budget | None = None,
         prices: Prices | None = None,
@@ -78,9 +81,10 @@ class EndpointGenerator(CachedGenerator):
                 "api_key_env is the name of an environment variable in capitals, such as "
                 "OPENAI_API_KEY, never the key itself"
             )
-        if concurrency < 1 or retries < 0 or not timeout_seconds > 0:
+        if min(concurrency, give_up_after) < 1 or retries < 0 or not timeout_seconds > 0:
             raise ConfigError(
-                "concurrency is at least 1, retries at least 0 and timeout_seconds above 0"
+                "concurrency and give_up_after are at least 1, retries at least 0 and "
+                "timeout_seconds above 0"
             )
         self.model = model
         self.base_url = base_url
@@ -89,8 +93,12 @@ class EndpointGenerator(CachedGenerator):
         self.prices = prices or (budget.prices if budget else Prices())
         self.budget = budget or Budget(prices=self.prices)
         self.limits = Limits(
-            concurrency=concurrency, timeout_seconds=timeout_seconds, retries=retries
+            concurrency=concurrency,
+            timeout_seconds=timeout_seconds,
+            retries=retries,
+            give_up_after=give_up_after,
         )
+        self._unanswered = Unanswered()
         self._host = address.hostname + (f":{address.port}" if address.port else "")
         self._path = address.path.rstrip("/")
         self._context = context
@@ -115,6 +123,7 @@ class EndpointGenerator(CachedGenerator):
             "concurrency": self.limits.concurrency,
             "timeout_seconds": self.limits.timeout_seconds,
             "retries": self.limits.retries,
+            "give_up_after": self.limits.give_up_after,
             "context": self._context,
             "machinery_only": self._machinery_only,
             "tokenizer": self._calls.tokeniser and self._calls.tokeniser.location,
@@ -269,6 +278,7 @@ class EndpointGenerator(CachedGenerator):
                 done=told,
                 budget=self.budget,
                 limits=self.limits,
+                unanswered=self._unanswered,
                 endpoint=self.name,
                 key_variable=self.api_key_env,
                 secret=secret,
