@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
@@ -93,6 +93,7 @@ SENTENCES = {
     "padded": "{} words had no tag and were taken as outside",
     "cut_off": "{} tags had no word and were left out",
     "unknown": "{} tags were unknown",
+    "counted": "{} were voted on by majority, since a round told no log-probabilities",
     "without_rationale": "{} demonstrations had no rationale and were left out",
 }
 
@@ -117,10 +118,15 @@ class Events:
 
 
 class Asks:
-    """Base of the classifiers that ask a generator. ``_last``: what the last ``predict`` left."""
+    """Base of the classifiers that ask a generator. ``_last``: what the last ``predict`` left, and
+    what all of them took together."""
 
     generator: Generator
     _last: dict[str, Any]
+
+    fit_reads_validation: ClassVar[bool] = False
+    """Nothing is asked of validation texts before they are answered: what that takes comes on top
+    of ``fit_usage``."""
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -128,9 +134,30 @@ class Asks:
         return self._last.get("notes", ())  # type: ignore[no-any-return]
 
     @property
+    def predict_usage(self) -> Usage:
+        """What the last ``predict`` took: the model's work or an endpoint's tokens, answers read
+        from the cache included, and the embeddings that found the demonstrations. CARP's
+        rationales are in ``fit_usage``."""
+        return self._last.get("usage", Usage())  # type: ignore[no-any-return]
+
+    @property
     def answers_are_cached(self) -> bool:
         """Whether asking the same again costs nothing and takes no time worth measuring."""
         return getattr(self.generator, "cache", None) is not None
+
+    def until_failed(self) -> Usage:
+        """What every ``predict`` took so far, up to where the last one failed. Asked once."""
+        before: Usage = self._last.get("before", Usage())
+        return before + self.predict_usage + self.generator.used()
+
+    def _begin(self) -> None:
+        """A new ``predict``: what others asked of the generator is not of it."""
+        self.generator.used()
+        self._last["before"] = self._last.get("before", Usage()) + self.predict_usage
+        self._last["usage"] = Usage()
+
+    def _took(self, usage: Usage) -> None:
+        self._last["usage"] = self.predict_usage + usage
 
 
 def ask(

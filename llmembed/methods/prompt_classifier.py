@@ -43,22 +43,16 @@ class PromptClassifier(Asks):
     seed: int = 0
     _last: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
-    @property
-    def predict_usage(self) -> Usage:
-        """What the last ``predict`` took: the model's work or an endpoint's tokens, answers read
-        from the cache included, and the embeddings that found the demonstrations."""
-        return self._last.get("usage", Usage())  # type: ignore[no-any-return]
-
     def predict(
         self, texts: Sequence[str], runtime: Runtime | None = None
     ) -> dict[str, Prediction]:
         texts = list(texts)
-        self.generator.used()  # what others asked of it is not this predict's
+        self._begin()
         events = Events(texts=len(texts))
         chosen, usage = self.demonstrations.choose(texts, runtime)
         with Meter() as meter:
             fitted = self.fitted(texts, chosen)
-        usage += meter.usage
+        self._took(usage + meter.usage)
         events.counts.update(dropped=fitted.dropped, cut=fitted.cut)
         words = [len(text.split()) for text in texts]
         if self.decision == "score":
@@ -75,9 +69,9 @@ class PromptClassifier(Asks):
                 runtime,
                 seed=self.seed,
             )
-            usage += took
+            self._took(took)
             found = predictions(self.tasks, readings, words)
-        self._last["usage"] = usage + self.generator.used()
+        self._took(self.generator.used())
         self._last["notes"] = events.notes()
         return found
 

@@ -11,6 +11,7 @@ from llmembed.experiment import CarpSettings, Experiment, PromptSettings
 from llmembed.pipelines.assembler import Assembler
 from llmembed.pipelines.assembly import make_corpus, make_runtime
 from llmembed.pipelines.printing import console, say_corpus, write_json
+from llmembed.pipelines.prompting import default_prices
 
 if TYPE_CHECKING:
     from llmembed.contract import Classifier, Runtime
@@ -42,6 +43,8 @@ def estimate(
             "--dry-run: no method here asks a language model; see `llmembed recipes prompting`"
         )
     out = console()
+    if (words := default_prices(experiment, asking)) is not None:
+        out.print(words, style="yellow", soft_wrap=True)
     prices = Prices(**experiment.prices.model_dump())
     only = {name: experiment.methods[name] for name in asking}
     assembler = Assembler(experiment.model_copy(update={"methods": only}))

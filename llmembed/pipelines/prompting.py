@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 ASKING = (PromptSettings, CarpSettings)
 RESPONSES = "responses.sqlite"
 """The cache of answers, beside the embedding store."""
+TOKEN_PRICES = ("usd_per_1000_prompt_tokens", "usd_per_1000_completion_tokens")
 
 
 class Generators:
@@ -73,6 +74,24 @@ def check_keys(experiment: Experiment, names: Sequence[str]) -> None:
                 f"{variable}, which is not set; where the endpoint asks for none, set "
                 f"generators.{settings.generator}.api_key_env=null"
             )
+
+
+def default_prices(experiment: Experiment, names: Sequence[str]) -> str | None:
+    """One line where a budget in USD is counted by prices that nobody set, else None. ``names``:
+    the methods of ``experiment`` that are run."""
+    methods = (experiment.methods[name] for name in names)
+    asked = {each.generator for each in methods if isinstance(each, PromptSettings | CarpSettings)}
+    limited = sorted(
+        name
+        for name in asked & {*experiment.generators}
+        if experiment.generators[name].budget_usd is not None
+    )
+    unset = [key for key in TOKEN_PRICES if key not in experiment.prices.model_fields_set]
+    if not limited or not unset:
+        return None
+    told = " and ".join(f"prices.{key} ({getattr(experiment.prices, key):g})" for key in unset)
+    where = ", ".join(f"generators.{name}.budget_usd" for name in limited)
+    return f"{where}: USD are counted at the default of {told}; set what your endpoint charges"
 
 
 def refuse_endpoint(classifier: Classifier, folder: Path) -> None:

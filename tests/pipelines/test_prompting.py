@@ -155,13 +155,19 @@ def test_the_leaderboard_shows_what_was_asked_and_never_crowns_machinery(compare
 
 def test_what_the_rows_bear_is_what_the_server_counted(compared, server):
     _, _, board = compared
-    results = [r for r in board["results"] if r["label"] == "zero_shot"]
-    (result,) = results
-    on_test = result["predict_usage"]["calls"]
-    assert on_test == 30
-    asked = [c for c in server.billed if "Here is how" not in str(c.messages)]
-    plain = [c for c in asked if str(c.messages).rstrip("'}] ").endswith("Label:")]
-    assert result["predict_usage"]["prompt_tokens"] <= sum(c.prompt_tokens for c in plain)
+    rows = {row["label"]: row for row in board["rows"]}
+    asked = [rows[name] for name in ("io", "zero_shot", "five_shot", "carp")]
+    # Texts are distinct, and so is what each method asks: validation and test, once each.
+    assert sum(row["calls"] for row in asked) == len(server.billed)
+    tokens = server.prompt_tokens + server.completion_tokens
+    embedding = sum(r["fit_usage"]["tokens"] + r["valid_usage"]["tokens"]
+                    + r["predict_usage"]["tokens"] for r in board["results"]
+                    if r["label"] in ("io", "zero_shot", "five_shot", "carp"))  # fmt: skip
+    assert sum(row["tokens"] for row in asked) == tokens + embedding
+    (result,) = [r for r in board["results"] if r["label"] == "zero_shot"]
+    assert result["fit_usage"]["calls"] == 0
+    assert (result["valid_usage"]["calls"], result["predict_usage"]["calls"]) == (12, 30)
+    assert rows["lexical"]["calls"] == 0
 
 
 def test_again_costs_nothing_and_says_the_same(compared, words, server, tmp_path, monkeypatch):
@@ -179,15 +185,39 @@ def test_again_costs_nothing_and_says_the_same(compared, words, server, tmp_path
 
 def test_a_budget_fails_the_row_before_it_is_exceeded(words, server, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
-    before = server.prompt_tokens + server.completion_tokens
+    before, calls = server.prompt_tokens + server.completion_tokens, len(server.billed)
     path = tmp_path / "budget.json"
-    budget = ["generators.llm.budget_tokens=1500", "methods.zero_shot.text_kind=cable"]
+    budget = ["generators.llm.budget_tokens=2200", "methods.zero_shot.text_kind=cable"]
     main(["compare", *words, *budget, "--methods", "lexical,zero_shot", "--json", str(path)])
     rows = {row["label"]: row for row in json.loads(path.read_text())["rows"]}
-    assert rows["zero_shot"]["status"].startswith("failed")
-    assert "budget" in rows["zero_shot"]["status"]
-    assert server.prompt_tokens + server.completion_tokens - before <= 1500
-    assert KEY not in capsys.readouterr().out
+    row = rows["zero_shot"]
+    assert row["status"].startswith("failed")
+    assert "budget" in row["status"]
+    spent = server.prompt_tokens + server.completion_tokens - before
+    assert 0 < spent <= 2200
+    # On validation, and on test until it failed.
+    assert len(server.billed) - calls == row["calls"] > 12
+    assert row["tokens"] == spent
+    assert row["cost_usd"] == pytest.approx(spent * 0.002 / 1000, rel=0.01)
+    said = capsys.readouterr().out
+    assert f"Until then it took {row['calls']:.0f} calls" in " ".join(said.split())
+    assert KEY not in said
+
+
+def test_usd_counted_at_prices_nobody_set_are_said_once(words, server, monkeypatch, capsys):
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    run = ["compare", *words, "--methods", "lexical,zero_shot", "generators.llm.budget_usd=5"]
+    for more in ([], ["--dry-run"]):
+        main([*run, *more])
+        lines = [n for n in capsys.readouterr().out.splitlines() if "default" in n]
+        assert len(lines) == 1, lines
+        assert "generators.llm.budget_usd" in lines[0] and "(0.002)" in lines[0]
+        main([*run, *more, "prices.usd_per_1000_prompt_tokens=0.01"])
+        lines = [n for n in capsys.readouterr().out.splitlines() if "at the default" in n]
+        assert len(lines) == 1 and "prompt_tokens" not in lines[0].replace("budget", "")
+        both = "{usd_per_1000_prompt_tokens: 0.01, usd_per_1000_completion_tokens: 0.002}"
+        main([*run, *more, f"prices={both}"])
+        assert "at the default" not in capsys.readouterr().out
 
 
 def test_a_local_model_is_asked_and_marked(table, tmp_path, capsys):
