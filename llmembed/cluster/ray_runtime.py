@@ -58,6 +58,12 @@ class RayRuntime:
         """Folder or ``s3://`` address under which stores are kept."""
         return self._files
 
+    @property
+    def machines(self) -> int:
+        """How many the cluster has; connects first."""
+        self._session = self._session or connect(self._address)
+        return self._session.nodes
+
     def __enter__(self) -> RayRuntime:
         return self
 

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llmembed.contract import Classifier, Method, Usage
-from llmembed.errors import ConfigError, UnsupportedError
+from llmembed.contract import Method, Usage
+from llmembed.errors import ConfigError
 from llmembed.experiment import Experiment
 from llmembed.experiment.mistakes import suggest
 from llmembed.experiment.prompting import CarpSettings, PromptSettings
@@ -92,19 +92,6 @@ def default_prices(experiment: Experiment, names: Sequence[str]) -> str | None:
     told = " and ".join(f"prices.{key} ({getattr(experiment.prices, key):g})" for key in unset)
     where = ", ".join(f"generators.{name}.budget_usd" for name in limited)
     return f"{where}: USD are counted at the default of {told}; set what your endpoint charges"
-
-
-def refuse_endpoint(classifier: Classifier, folder: Path) -> None:
-    """Raise ``UnsupportedError`` for a classifier that asks an endpoint: on many actors neither a
-    budget nor the cache of answers would hold."""
-    generator = getattr(classifier, "generator", None)
-    told: dict[str, Any] = getattr(generator, "to_json", dict)()
-    if told.get("kind") == "endpoint":
-        raise UnsupportedError(
-            f"{folder} asks {told.get('model')} at {told.get('base_url')}, which costs by the call "
-            "and is not bounded here: use llmembed.load(folder).predict(texts), or label files "
-            "with a classifier of your own machines"
-        )
 
 
 def cache_of(files: str) -> Path:

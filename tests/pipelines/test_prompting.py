@@ -252,7 +252,7 @@ def test_a_key_given_in_place_of_its_variable_is_not_repeated(words, capsys):
     assert KEY not in said
 
 
-def test_files_are_not_labelled_by_an_endpoint(words, table, tmp_path, monkeypatch, capsys):
+def test_a_fitted_prompt_labels_files(words, server, table, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     saved = tmp_path / "saved"
     real = [word for word in words if "machinery_only" not in word]
@@ -260,9 +260,19 @@ def test_files_are_not_labelled_by_an_endpoint(words, table, tmp_path, monkeypat
     assert main(fit) == 0
     assert KEY not in (saved / "classifier.json").read_text()
     capsys.readouterr()
-    asked = ["--model", str(saved), "--data", str(table), "--output", str(tmp_path / "out.csv")]
-    assert main(["predict", *asked, "--local", "--files", str(tmp_path / "files")]) == 2
-    assert "is not bounded here" in capsys.readouterr().err
+    before = len(server.calls)
+    files = words[words.index("--files") + 1]
+    output = tmp_path / "labels.jsonl"
+    asked = ["--model", str(saved), "--data", str(table), "--output", str(output)]
+    assert main(["predict", *asked, "--files", files, "--budget-usd", "1"]) == 0
+    rows = [json.loads(line) for line in output.read_text().splitlines()]
+    assert [row["label"] for row in rows] == [topic_in(row["text"]) for row in rows]
+    assert len(rows) == 150
+    assert len(server.calls) - before == 150 - 42, "validation and test were asked by the fit"
+    said = capsys.readouterr().out
+    assert "asked in 108 calls" in said
+    assert "--budget-usd: USD are counted at the default of 0.002" in said
+    assert KEY not in said
 
 
 def test_mistakes_are_one_sentence(words, capsys, monkeypatch):
