@@ -34,6 +34,9 @@ class GeneratorSettings(_Settings):
     )
     longest_answer_field: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
     revision: str | None = None
+    backend: Literal["auto", "transformers", "vllm"] = Field(
+        "auto", description="of a local model; auto: vLLM where it is installed and has a GPU"
+    )
     device: str = "auto"
     batch_tokens: int = Field(16384, ge=64, description="tokens in a local model's batch")
     chunk_prompts: int = Field(64, ge=1, description="prompts answered before they are kept")

@@ -53,6 +53,7 @@ KINDS: dict[str, tuple[str, ...]] = {
         "chunk_prompts",
         "cache",
         "machinery_only",
+        "backend",
     ),
 }
 """Kind of generator -> what its description may hold."""

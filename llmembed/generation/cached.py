@@ -57,9 +57,16 @@ class CachedGenerator(ABC):
         runtime: Runtime | None,
     ) -> None: ...
 
-    def missing(self, prompts: Sequence[Prompt], sampling: Sampling) -> list[Prompt]:
+    def identity_on(self, runtime: Runtime | None) -> dict[str, Any]:
+        """``identity``, and what ``runtime`` adds to it."""
+        return self.identity
+
+    def missing(
+        self, prompts: Sequence[Prompt], sampling: Sampling, runtime: Runtime | None = None
+    ) -> list[Prompt]:
         """The distinct prompts that the cache does not hold: what ``generate`` would ask."""
-        distinct = {answer_key(self.identity, prompt, sampling): prompt for prompt in prompts}
+        identity = self.identity_on(runtime)
+        distinct = {answer_key(identity, prompt, sampling): prompt for prompt in prompts}
         kept = self.cache.get(distinct) if self.cache is not None else {}
         return [prompt for key, prompt in distinct.items() if key not in kept]
 
@@ -67,7 +74,8 @@ class CachedGenerator(ABC):
         self, prompts: Sequence[Prompt], sampling: Sampling, runtime: Runtime | None = None
     ) -> list[Answer]:
         """See ``Generator.generate``."""
-        keys = [answer_key(self.identity, prompt, sampling) for prompt in prompts]
+        identity = self.identity_on(runtime)
+        keys = [answer_key(identity, prompt, sampling) for prompt in prompts]
         distinct = dict(zip(keys, prompts, strict=True))
         given = self.cache.get(distinct) if self.cache is not None else {}
         for one in given.values():

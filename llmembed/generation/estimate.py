@@ -88,7 +88,7 @@ def estimate(
     own, or the paper's. What was ``used`` before is forgotten: ask for that first.
     """
     made = _of_this_room(generator)
-    missing = made.missing(prompts, sampling)
+    missing = made.missing(prompts, sampling, runtime)
     some = _spread(missing, sample)
     share = len(missing) / len(some) if some else 0.0
     asked = Usage(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeGuard
 
 import numpy as np
 
@@ -11,6 +11,7 @@ from llmembed.contract import Runtime, Stage, Usage
 from llmembed.errors import ConfigError, UnsupportedError
 from llmembed.generation.cache import ResponseCache, score_key
 from llmembed.generation.cached import CachedGenerator, KeepAnswers
+from llmembed.generation.engine import EngineRuntime
 from llmembed.generation.progress import progress
 from llmembed.generation.prompt_tokens import PromptTokeniser
 from llmembed.generation.request import Answer, Prompt, Sampling
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
     from llmembed.generation.local_model import LocalModel
     from llmembed.generation.local_spec import LocalSpec
     from llmembed.generation.local_work import Generate, Score
+
+Backend = Literal["auto", "transformers", "vllm"]
+BACKENDS: tuple[Backend, ...] = ("auto", "transformers", "vllm")
 
 BATCH_TOKENS = 16384
 CHUNK_PROMPTS = 64
@@ -37,12 +41,14 @@ class LocalGenerator(CachedGenerator):
     ``batch_tokens``: positions of prompts and longest answers computed at once; out of memory
     halves it. ``share_prefix``: the beginning that prompts have in common is computed once.
     ``chunk_prompts``: answers come, and are cached, in chunks of so many. ``machinery_only``: by
-    default what the model's folder says (``llmembed-untrained.json``). ``backend``: ``auto`` is
-    ``transformers``; vLLM is used through its server. Prompts that are equal are answered once in
-    a call. Without a runtime the model is loaded here when first needed, and kept.
+    default what the model's folder says (``llmembed-untrained.json``). ``backend``: what writes
+    answers, ``transformers`` or ``vllm``; ``auto`` takes vLLM where it is installed and the
+    runtime's cluster has a GPU. Scores are always computed by ``transformers``. Prompts that are
+    equal are answered once in a call. Without a runtime the model is loaded here when first needed,
+    and kept.
 
-    Raises ``ModelError`` when the model can't be found, ``UnsupportedError`` for a backend that
-    can't be had.
+    Raises ``ModelError`` when the model can't be found; asked for vLLM where it can't run,
+    ``UnsupportedError``.
     """
 
     def __init__(
@@ -57,15 +63,12 @@ class LocalGenerator(CachedGenerator):
         cache: ResponseCache | None = None,
         machinery_only: str | None = None,
         share_prefix: bool = True,
-        backend: Literal["auto", "transformers", "vllm"] = "auto",
+        backend: Backend = "auto",
     ) -> None:
         from llmembed.generation.local_spec import pin, untrained
 
-        if backend == "vllm":
-            raise UnsupportedError(
-                f"vLLM is used through its server: run `vllm serve {model}` on a machine with a "
-                "GPU and name it as an endpoint, base_url http://HOST:8000/v1 with scores echo"
-            )
+        if backend not in BACKENDS:
+            raise ConfigError(f"unknown backend {backend!r}; known are {', '.join(BACKENDS)}")
         if chunk_prompts < 1:
             raise ConfigError(f"chunk_prompts {chunk_prompts} is too few: at least 1")
         self.spec: LocalSpec = pin(
@@ -77,6 +80,7 @@ class LocalGenerator(CachedGenerator):
             share_prefix=share_prefix,
         )
         super().__init__(cache)
+        self.backend = backend
         self.chunk_prompts = chunk_prompts
         self._machinery_only = machinery_only or untrained(self.spec.location)
         self._tokeniser = PromptTokeniser(
@@ -100,6 +104,7 @@ class LocalGenerator(CachedGenerator):
             "batch_tokens": self.spec.batch_tokens,
             "chunk_prompts": self.chunk_prompts,
             "machinery_only": self._machinery_only,
+            "backend": None if self.backend == "auto" else self.backend,
         }
         return {name: value for name, value in told.items() if value is not None}
 
@@ -128,6 +133,23 @@ class LocalGenerator(CachedGenerator):
         """What tells this model's answers from any other's in the cache."""
         return self.spec.identity
 
+    def identity_on(self, runtime: Runtime | None) -> dict[str, Any]:
+        """Other kernels may tip the balance between two words."""
+        return {**self.identity, **({"backend": "vllm"} if self._by_vllm(runtime) else {})}
+
+    def _by_vllm(self, runtime: Runtime | None) -> TypeGuard[EngineRuntime]:
+        if self.backend == "transformers":
+            return False
+        lacks: str | None = "it runs on a Ray cluster, and here this process works alone"
+        if isinstance(runtime, EngineRuntime):
+            lacks = runtime.lacks_engine()
+        if lacks is not None and self.backend == "vllm":
+            raise UnsupportedError(
+                f"{self.spec.model} can't be asked with backend vllm: {lacks}; set backend to "
+                "transformers, or name the address of a `vllm serve` as an endpoint"
+            )
+        return lacks is None
+
     def count_tokens(self, prompts: Sequence[Prompt]) -> list[int]:
         return [len(row) for row in self._tokeniser.encode(prompts)]
 
@@ -147,8 +169,29 @@ class LocalGenerator(CachedGenerator):
     ) -> None:
         from llmembed.generation.local_work import Generate, answers_of
 
+        if self._by_vllm(runtime):
+            self._answer_by_vllm(prompts, sampling, keep, runtime)
+            return
         for table in self._tables(prompts, Generate(self.spec, sampling), runtime):
             keep(answers_of(table))
+
+    def _answer_by_vllm(
+        self,
+        prompts: Mapping[str, Prompt],
+        sampling: Sampling,
+        keep: KeepAnswers,
+        runtime: EngineRuntime,
+    ) -> None:
+        from llmembed.generation.vllm_rows import Answers, engine_of, ids_table
+
+        ids = self._tokeniser.encode([*prompts.values()])
+        self.spec.check_fits(max(map(len, ids)), sampling.max_tokens)
+        end = self._tokeniser.tokeniser.eos_token_id
+        engine = engine_of(self.spec, sampling, [] if end is None else [int(end)])
+        answers = Answers(runtime.gpus())
+        table = ids_table([*prompts], ids)
+        for done in runtime.map_engine(table, engine, label=f"ask {self.spec.model}"):
+            keep(answers.of(done))
 
     def score(
         self,

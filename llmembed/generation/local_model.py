@@ -115,12 +115,7 @@ class LocalModel:
     def _rows(self, prompts: Sequence[Prompt], *, longest: int) -> list[list[int]]:
         rows = [row or [self._filler] for row in self.tokens.encode(prompts)]
         size = max(map(len, rows), default=0)
-        if self.spec.context is not None and size + longest > self.spec.context:
-            raise UserError(
-                f"a prompt of {size} tokens and an answer of up to {longest} do not fit into the "
-                f"context of {self.spec.model}, which is {self.spec.context} tokens: shorten one "
-                "of them"
-            )
+        self.spec.check_fits(size, longest)
         return rows
 
     def _write(
