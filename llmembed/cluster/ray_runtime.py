@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from llmembed.cluster.failures import as_ours, error_in, error_table, raise_error
 from llmembed.cluster.progress import progress, unit_of
 from llmembed.cluster.session import Session, connect, disconnect
-from llmembed.cluster.sizing import Plan, Pool, plan
+from llmembed.cluster.sizing import Plan, Pool, plan, use_threads
 from llmembed.contract import Reader, Stage, Trained, WorkerContext
 
 if TYPE_CHECKING:
@@ -248,7 +248,7 @@ class _Worker:
     """One stage in one actor."""
 
     def __init__(self, stage: Stage, threads: int) -> None:
-        _use_threads(threads, model=stage.model)
+        use_threads(threads, model=stage.model)
         self._stage = stage
         self._failed: pa.Table | None = None
         try:
@@ -266,18 +266,6 @@ class _Worker:
                 yield self._work(table.slice(start, self._stage.rows))
         except Exception as error:
             yield error_table(error)
-
-
-def _use_threads(threads: int, *, model: bool) -> None:
-    import os
-
-    os.environ["OMP_NUM_THREADS"] = str(threads)
-    # The tokenizer's own threads; one is enough beside the models.
-    os.environ["RAYON_NUM_THREADS"] = str(threads)
-    if model:
-        import torch
-
-        torch.set_num_threads(threads)
 
 
 @contextmanager

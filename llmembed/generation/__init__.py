@@ -7,7 +7,8 @@ from llmembed.generation.cache import ResponseCache
 from llmembed.generation.endpoint import EndpointGenerator
 from llmembed.generation.estimate import Estimate, estimate, estimate_scores
 from llmembed.generation.local import LocalGenerator
-from llmembed.generation.request import Answer, Generator, Message, Prompt, Role, Sampling
+from llmembed.generation.request import Answer, Generator, Sampling
+from llmembed.prompts import Message, Prompt, Role
 
 __all__ = [
     "Answer",

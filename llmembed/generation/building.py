@@ -17,7 +17,8 @@ from urllib.parse import urlsplit
 
 from llmembed.contract import Runtime, Usage
 from llmembed.errors import ConfigError, UnsupportedError
-from llmembed.generation.request import Answer, Generator, Prompt, Sampling
+from llmembed.generation.request import Answer, Generator, Sampling
+from llmembed.prompts import Prompt
 
 if TYPE_CHECKING:
     import numpy as np

@@ -11,7 +11,8 @@ from typing import Any
 from llmembed.contract import Runtime, Usage
 from llmembed.generation.accounts import Accounts
 from llmembed.generation.cache import Given, ResponseCache, Scored, answer_key
-from llmembed.generation.request import Answer, Prompt, Sampling
+from llmembed.generation.request import Answer, Sampling
+from llmembed.prompts import Prompt
 
 KeepAnswers = Callable[[Mapping[str, Given]], None]
 KeepScores = Callable[[Mapping[str, Scored]], None]

@@ -11,7 +11,8 @@ from llmembed.generation import completions
 from llmembed.generation.cache import score_key
 from llmembed.generation.calling import Call
 from llmembed.generation.prompt_tokens import PromptTokeniser, tokens_at_most, tokens_estimated
-from llmembed.generation.request import Prompt, Sampling
+from llmembed.generation.request import Sampling
+from llmembed.prompts import Prompt
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,8 +22,9 @@ from llmembed.generation.calling import Call, Calls, Limits, Reply, Unanswered, 
 from llmembed.generation.calls import CallMaker
 from llmembed.generation.progress import progress
 from llmembed.generation.prompt_tokens import PromptTokeniser
-from llmembed.generation.request import Answer, Prompt, Sampling
+from llmembed.generation.request import Answer, Sampling
 from llmembed.metering import Meter, Prices
+from llmembed.prompts import Prompt
 
 if TYPE_CHECKING:
     import numpy.typing as npt

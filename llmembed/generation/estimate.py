@@ -11,9 +11,10 @@ from llmembed.errors import UnsupportedError
 from llmembed.generation.building import DescribedGenerator
 from llmembed.generation.endpoint import EndpointGenerator
 from llmembed.generation.local import LocalGenerator
-from llmembed.generation.request import Generator, Prompt, Sampling
+from llmembed.generation.request import Generator, Sampling
 from llmembed.metering import Prices
 from llmembed.metering.prices import JOULES_PER_KWH
+from llmembed.prompts import Prompt
 
 SAMPLE = 64
 TIMED = 4

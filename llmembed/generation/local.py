@@ -14,7 +14,8 @@ from llmembed.generation.cached import CachedGenerator, KeepAnswers
 from llmembed.generation.engine import EngineRuntime
 from llmembed.generation.progress import progress
 from llmembed.generation.prompt_tokens import PromptTokeniser
-from llmembed.generation.request import Answer, Prompt, Sampling
+from llmembed.generation.request import Answer, Sampling
+from llmembed.prompts import Prompt
 
 if TYPE_CHECKING:
     import numpy.typing as npt

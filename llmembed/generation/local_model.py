@@ -20,9 +20,10 @@ from llmembed.errors import ModelError, UnsupportedError, UserError
 from llmembed.generation.local_spec import LocalSpec
 from llmembed.generation.prefix import Prefix, Prefixes, is_repeatable, repeated
 from llmembed.generation.prompt_tokens import PromptTokeniser
-from llmembed.generation.request import Answer, Prompt, Sampling
+from llmembed.generation.request import Answer, Sampling
 from llmembed.generation.sampling import choose, draws
 from llmembed.generation.writing import Writing
+from llmembed.prompts import Prompt
 
 
 @dataclass(kw_only=True)

@@ -16,12 +16,12 @@ from llmembed.contract import Prediction, Runtime, Task, Usage
 from llmembed.errors import ConfigError
 from llmembed.generation import Answer, Generator, Prompt, Sampling
 from llmembed.generation.building import describe
-from llmembed.generation.parsing import Reading
-from llmembed.generation.question import Question
-from llmembed.generation.slot_parsing import SlotReading
-from llmembed.generation.templates import Variant, read_template
-from llmembed.generation.verbalisers import kind_of, names_of
 from llmembed.methods.demonstrations import unit_vectors, view_reader
+from llmembed.prompts.parsing import Reading
+from llmembed.prompts.question import Question
+from llmembed.prompts.slot_parsing import SlotReading
+from llmembed.prompts.templates import Variant, read_template
+from llmembed.prompts.verbalisers import kind_of, names_of
 
 Policy = Literal["wrong", "retry", "nearest"]
 POLICIES: tuple[Policy, ...] = ("wrong", "retry", "nearest")

@@ -13,13 +13,13 @@ import numpy as np
 from llmembed.contract import Prediction, Runtime, Task, Usage
 from llmembed.generation import Generator, Prompt, Sampling
 from llmembed.generation.building import build_generator, describe
-from llmembed.generation.fitting import fit_prompts
-from llmembed.generation.question import Block, Question
 from llmembed.methods import saved
 from llmembed.methods.asking import Asks, Events, InvalidAnswers, Planned, ask
 from llmembed.methods.demonstrations import Demonstrations
 from llmembed.methods.rationales import Rationales
 from llmembed.methods.voting import Rounds, comparable, voted, weight_of
+from llmembed.prompts.fitting import fit_prompts
+from llmembed.prompts.question import Block, Question
 
 TEMPLATES: tuple[Literal["carp_clues", "carp_reasoning", "carp_answer"], ...] = (
     "carp_clues",

@@ -12,12 +12,12 @@ import numpy as np
 from llmembed.contract import Prediction, Runtime, Task, Usage
 from llmembed.generation import Generator, Prompt, Sampling
 from llmembed.generation.building import build_generator, describe
-from llmembed.generation.fitting import Fitted, fit_prompts
-from llmembed.generation.question import Question
 from llmembed.metering import Meter
 from llmembed.methods import saved
 from llmembed.methods.asking import Asks, Events, InvalidAnswers, Planned, ask, predictions
 from llmembed.methods.demonstrations import Demonstrations
+from llmembed.prompts.fitting import Fitted, fit_prompts
+from llmembed.prompts.question import Question
 
 CONTENT_FREE = ("N/A", "[MASK]", "")
 """Texts that say nothing: what a model answers to them is its bias (Zhao et al. 2021)."""

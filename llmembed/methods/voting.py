@@ -13,7 +13,7 @@ import numpy.typing as npt
 from llmembed.contract import Prediction
 from llmembed.errors import ConfigError
 from llmembed.generation import Answer, Sampling
-from llmembed.generation.worked_answers import label_probability
+from llmembed.prompts.worked_answers import label_probability
 
 Vote = Literal["majority", "weighted"]
 SMALLEST = 1e-9
