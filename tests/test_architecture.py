@@ -23,7 +23,7 @@ LINES = [
     {"experiment"},
     {"methods", "evaluation", "tracking", "cluster"},
     {"embeddings", "generation"},
-    {"texts", "backbones", "fusion", "heads", "metering"},
+    {"texts", "backbones", "fusion", "heads", "metering", "prompts"},
     {"contract", "errors"},
 ]
 # Library -> the rooms that may import it.

@@ -103,6 +103,16 @@ def parser() -> argparse.ArgumentParser:
         metavar="SHARE",
         help="fail when more of the rows can't be used (default: 0.01)",
     )
+    asking = predict.add_argument_group("a classifier that asks an endpoint")
+    asking.add_argument("--budget-usd", type=float, metavar="USD", help="stop before this is spent")
+    asking.add_argument("--budget-tokens", type=int, metavar="N", help="of prompts and answers")
+    asking.add_argument(
+        "--token-prices",
+        type=float,
+        nargs=2,
+        metavar=("PROMPT", "ANSWER"),
+        help="USD for 1000 tokens (default: 0.002 each)",
+    )
     _runtime_options(predict)
 
     serve = commands.add_parser("serve", help="put registered classifiers online")

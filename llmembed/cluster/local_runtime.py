@@ -27,6 +27,11 @@ class LocalRuntime:
         """Folder or ``s3://`` address under which stores are kept."""
         return self._files
 
+    @property
+    def machines(self) -> int:
+        """How many it works on."""
+        return 1
+
     def __enter__(self) -> LocalRuntime:
         return self
 

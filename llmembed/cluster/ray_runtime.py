@@ -6,17 +6,20 @@ import logging
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from llmembed.cluster.failures import as_ours, error_in, error_table, raise_error
 from llmembed.cluster.progress import progress, unit_of
 from llmembed.cluster.session import Session, connect, disconnect
-from llmembed.cluster.sizing import Plan, Pool, plan
+from llmembed.cluster.sizing import Plan, Pool, plan, use_threads
 from llmembed.contract import Reader, Stage, Trained, WorkerContext
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+    from llmembed.generation.engine import Engine
 
 RETRIES = 3
 """How often a block whose actor was killed is sent again before the work fails: a block that kills
@@ -58,6 +61,12 @@ class RayRuntime:
         """Folder or ``s3://`` address under which stores are kept."""
         return self._files
 
+    @property
+    def machines(self) -> int:
+        """How many the cluster has; connects first."""
+        self._session = self._session or connect(self._address)
+        return self._session.nodes
+
     def __enter__(self) -> RayRuntime:
         return self
 
@@ -90,6 +99,36 @@ class RayRuntime:
         self, inputs: pa.Table | Sequence[Reader], stages: Sequence[Stage], *, label: str
     ) -> Iterator[pa.Table]:
         """Rows through ``stages`` on actors; see ``contract.Runtime.map_texts``."""
+        yield from self._run(inputs, lambda sizes: _staged(inputs, stages, sizes), label)
+
+    def gpus(self) -> float:
+        """Of the whole cluster; connects first."""
+        import ray
+
+        self._session = self._session or connect(self._address)
+        return float(ray.cluster_resources().get("GPU", 0.0))  # type: ignore[no-untyped-call]
+
+    def lacks_engine(self) -> str | None:
+        """See ``generation.engine``."""
+        from llmembed.cluster.engine import not_installed
+
+        return not_installed() or (None if self.gpus() >= 1 else "the cluster has no CUDA device")
+
+    def map_engine(self, table: pa.Table, engine: Engine, *, label: str) -> Iterator[pa.Table]:
+        """Rows through vLLM on the cluster's GPUs; see ``generation.engine``."""
+        from llmembed.cluster.engine import ROWS, processor_of
+
+        def dataset(sizes: Plan) -> Any:
+            import ray
+
+            return processor_of(engine, self.gpus())(ray.data.from_arrow(_blocks(table, ROWS)))
+
+        yield from self._run(table, dataset, label)
+
+    def _run(
+        self, inputs: pa.Table | Sequence[Reader], make: Callable[[Plan], Any], label: str
+    ) -> Iterator[pa.Table]:
+        """What comes out of the data set that ``make`` builds."""
         import pyarrow as pa
 
         total = inputs.num_rows if isinstance(inputs, pa.Table) else None
@@ -101,8 +140,7 @@ class RayRuntime:
         try:
             sizes = self.plan()
             with _quiet(), progress(label, total, unit_of(inputs)) as advance:
-                dataset = _dataset(inputs, stages, sizes)
-                batches = dataset.iter_batches(
+                batches = _dataset(inputs, partial(make, sizes)).iter_batches(
                     batch_size=None, batch_format="pyarrow", prefetch_batches=0
                 )
                 for table in batches:
@@ -130,7 +168,8 @@ class RayRuntime:
         )
 
 
-def _dataset(inputs: Any, stages: Sequence[Stage], sizes: Plan) -> Any:
+def _dataset(inputs: Any, make: Callable[[], Any]) -> Any:
+    """What ``make`` builds, under our settings of Ray Data."""
     import pyarrow as pa
     from ray.data import DataContext
     from ray.util.annotations import RayDeprecationWarning
@@ -148,7 +187,7 @@ def _dataset(inputs: Any, stages: Sequence[Stage], sizes: Plan) -> Any:
         context.print_on_execution_start = False
         context.execution_options.preserve_order = False
         with DataContext.current(context):
-            return _staged(inputs, stages, sizes)
+            return make()
 
 
 def _staged(inputs: Any, stages: Sequence[Stage], sizes: Plan) -> Any:
@@ -157,8 +196,7 @@ def _staged(inputs: Any, stages: Sequence[Stage], sizes: Plan) -> Any:
     from ray.data import ActorPoolStrategy
 
     if isinstance(inputs, pa.Table):
-        batches = inputs.to_batches(max_chunksize=stages[0].rows)
-        dataset: Any = ray.data.from_arrow([pa.Table.from_batches([b]) for b in batches])
+        dataset: Any = ray.data.from_arrow(_blocks(inputs, stages[0].rows))
     else:
         numbers = [{"reader": i} for i in range(len(inputs))]
         read: Any = _Read(inputs)
@@ -186,6 +224,12 @@ def _staged(inputs: Any, stages: Sequence[Stage], sizes: Plan) -> Any:
     return dataset
 
 
+def _blocks(table: pa.Table, rows: int) -> list[pa.Table]:
+    import pyarrow as pa
+
+    return [pa.Table.from_batches([batch]) for batch in table.to_batches(max_chunksize=rows)]
+
+
 class _Read:
     """Runs readers where their rows are wanted; a file never passes through the driver."""
 
@@ -204,7 +248,7 @@ class _Worker:
     """One stage in one actor."""
 
     def __init__(self, stage: Stage, threads: int) -> None:
-        _use_threads(threads, model=stage.model)
+        use_threads(threads, model=stage.model)
         self._stage = stage
         self._failed: pa.Table | None = None
         try:
@@ -222,18 +266,6 @@ class _Worker:
                 yield self._work(table.slice(start, self._stage.rows))
         except Exception as error:
             yield error_table(error)
-
-
-def _use_threads(threads: int, *, model: bool) -> None:
-    import os
-
-    os.environ["OMP_NUM_THREADS"] = str(threads)
-    # The tokenizer's own threads; one is enough beside the models.
-    os.environ["RAYON_NUM_THREADS"] = str(threads)
-    if model:
-        import torch
-
-        torch.set_num_threads(threads)
 
 
 @contextmanager

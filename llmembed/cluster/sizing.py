@@ -86,3 +86,16 @@ def plan(
 def _whole(cpus: float) -> float:
     """Ray takes fractions only below one."""
     return float(int(cpus)) if cpus >= 1 else cpus
+
+
+def use_threads(threads: int, *, model: bool) -> None:
+    """Of a worker's process, before its stage is made."""
+    import os
+
+    os.environ["OMP_NUM_THREADS"] = str(threads)
+    # The tokenizer's own threads; one is enough beside the models.
+    os.environ["RAYON_NUM_THREADS"] = str(threads)
+    if model:
+        import torch
+
+        torch.set_num_threads(threads)

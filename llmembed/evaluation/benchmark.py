@@ -48,6 +48,17 @@ class MeteredPrediction(Protocol):
     def predict_usage(self) -> Usage: ...
 
 
+@runtime_checkable
+class Asking(MeteredPrediction, Protocol):
+    """A classifier whose answers cost by the text: those to validation texts, and those given until
+    it failed, are in its row too."""
+
+    @property
+    def fit_reads_validation(self) -> bool: ...
+
+    def until_failed(self) -> Usage: ...
+
+
 def evaluate(
     method: Method,
     corpus: Corpus,
@@ -81,6 +92,7 @@ def evaluate(
             continue
         reporter = reporter_factory(fitted, seed) if reporter_factory else Silent()
         meter = Meter()
+        classifier: Classifier | None = None
         try:
             with meter:
                 classifier = fitted.fit(corpus.tasks, corpus.train, corpus.valid, runtime, reporter)
@@ -91,6 +103,8 @@ def evaluate(
             )
         except LlmembedError as error:
             usage = meter.usage
+            if isinstance(classifier, Asking):
+                usage = classifier.fit_usage + classifier.until_failed()
             results.append(
                 replace(
                     blank,
@@ -151,6 +165,8 @@ def _scored(
     wanted_precision: float,
 ) -> Result:
     on_valid = classifier.predict(corpus.valid.texts, runtime)
+    asks = isinstance(classifier, Asking) and not classifier.fit_reads_validation
+    valid_usage = classifier.predict_usage if asks else Usage()  # type: ignore[attr-defined]
     valid = _scores(corpus.tasks, corpus.valid, on_valid)
     test: dict[str, Scores] = {}
     on_test: Mapping[str, Prediction] | None = None
@@ -201,6 +217,7 @@ def _scored(
             for task in scored
         },
         fit_usage=classifier.fit_usage,
+        valid_usage=valid_usage,
         predict_usage=usage,
         parameters_trained=classifier.parameters_trained,
         chosen=plain(getattr(classifier, "chosen", {})),

@@ -38,8 +38,9 @@ class Row:
     """One method with its settings. Scores go by task, by its primary metric.
 
     ``test`` is empty where the corpus has no test; ``interval`` is the mean over seeds of the
-    bootstrap bounds. ``seconds``, energy, cost and tokens are a fit's and its answers to the test
-    texts', cached embeddings included; means over seeds. ``status``: ``ok``, ``2 of 3 seeds``,
+    bootstrap bounds. ``seconds``, energy, cost, tokens and calls are a fit's, its answers' to the
+    validation and test texts, cached embeddings and answers included (of a failed fit: what was
+    done until then); means over seeds. ``status``: ``ok``, ``2 of 3 seeds``,
     ``failed: reason`` or ``skipped: reason``.
     """
 
@@ -62,6 +63,7 @@ class Row:
     latency_p99_ms: float | None
     parameters_trained: float | None
     tokens: float | None
+    calls: float | None
     machinery_only: bool
     deterministic: bool
     notes: tuple[str, ...]
@@ -232,6 +234,7 @@ def _row(group: Sequence[Result]) -> Row:
         latency_p99_ms=_mean([latency.p99_seconds * 1000 for latency in latencies]),
         parameters_trained=_mean(trained),
         tokens=_mean([result.tokens for result in told]),
+        calls=_mean([result.usage.calls for result in told]),
         machinery_only=any(result.machinery_only for result in group),
         deterministic=first.deterministic,
         notes=tuple(notes),

@@ -64,7 +64,10 @@ class Result:
     the fit itself chose on validation. ``status`` is
     ``failed`` or ``skipped`` with a ``reason``; a collapsed fit keeps its scores. ``partial``: in
     what the corpus falls short of the official data. ``machinery_only``: the method ran on stand-in
-    weights, so its figures show that it runs and nothing else. ``wall_seconds`` of fitting as
+    weights, so its figures show that it runs and nothing else. ``fit_usage``: of fitting, or of all
+    that was done until it failed; ``valid_usage``: of answering the validation texts where fitting
+    did not read them (asked language models); ``predict_usage``: of answering the test texts.
+    ``wall_seconds`` of fitting as
     watched here: less than ``fit_usage.seconds`` where embeddings were at hand or actors many.
     """
 
@@ -86,6 +89,7 @@ class Result:
     selective: Mapping[str, Selective] = field(default_factory=dict)
     calibration: Mapping[str, Calibration] = field(default_factory=dict)
     fit_usage: Usage = field(default_factory=Usage)
+    valid_usage: Usage = field(default_factory=Usage)
     predict_usage: Usage = field(default_factory=Usage)
     cost_usd: float = 0.0
     wall_seconds: float = 0.0
@@ -97,8 +101,8 @@ class Result:
 
     @property
     def usage(self) -> Usage:
-        """Of fitting and of answering the test texts."""
-        return self.fit_usage + self.predict_usage
+        """Of fitting, choosing on validation and answering the test texts."""
+        return self.fit_usage + self.valid_usage + self.predict_usage
 
     @property
     def tokens(self) -> int:
@@ -118,7 +122,7 @@ class Result:
             plain[name] = {task: asdict(value) for task, value in plain[name].items()}
         for name in ("valid", "test"):
             plain[name] = {task: value.to_json() for task, value in plain[name].items()}
-        for name in ("fit_usage", "predict_usage"):
+        for name in ("fit_usage", "valid_usage", "predict_usage"):
             plain[name] = plain[name].to_json()
         plain["latency"] = self.latency and asdict(self.latency)
         for name in ("settings", "chosen", "versions"):
@@ -135,6 +139,8 @@ class Result:
             "selective": _each(Selective.from_json, data["selective"]),
             "calibration": _each(lambda value: Calibration(**value), data["calibration"]),
             "fit_usage": Usage.from_json(data["fit_usage"]),
+            # A leaderboard stored by an earlier version has none.
+            "valid_usage": Usage.from_json(data.get("valid_usage", {})),
             "predict_usage": Usage.from_json(data["predict_usage"]),
             "latency": data["latency"] and Latency(**data["latency"]),
             "notes": tuple(data["notes"]),

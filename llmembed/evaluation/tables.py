@@ -69,7 +69,7 @@ def markdown(board: Leaderboard) -> str:
         heads += [f"{split} {name} ± sd", f"95 % interval{f' of {task}' if several else ''}"]
     heads += [f"{split} mean"] if several else []
     heads += ["validation mean", "invalid", "seconds", "energy kWh", "cost USD"]
-    heads += ["p50 ms", "p99 ms", "parameters trained", "tokens", "seeds", "status"]
+    heads += ["p50 ms", "p99 ms", "parameters trained", "tokens", "calls", "seeds", "status"]
     lines = [f"| {' | '.join(heads)} |", f"|{'---|' * len(heads)}"]
     winner = board.winner
     for row in board.rows:
@@ -88,6 +88,7 @@ def markdown(board: Leaderboard) -> str:
             _milliseconds(row.latency_p99_ms),
             _count(row.parameters_trained),
             _count(row.tokens),
+            _count(row.calls),
             str(row.seeds),
             row.status + (" (machinery only)" if row.machinery_only else ""),
         ]
@@ -109,7 +110,7 @@ def provisos(board: Leaderboard) -> list[str]:
         lines.append("~ energy, and its cost, are estimates from declared power, not measured.")
     for row in board.rows:
         if row.status != "ok":
-            lines.append(f"{row.label}: {row.status.rstrip(chr(46))}.")
+            lines.append(f"{row.label}: {row.status.rstrip(chr(46))}.{_until_then(row)}")
         if row.machinery_only:
             lines.append(
                 f"{row.label}: machinery only, an untrained model or a scripted server; "
@@ -117,6 +118,16 @@ def provisos(board: Leaderboard) -> list[str]:
             )
         lines += [f"{row.label}: {note}." for note in row.notes]
     return lines
+
+
+def _until_then(row: Row) -> str:
+    """What a failed row asked a language model for, all the same."""
+    if row.seeds or not row.calls:
+        return ""
+    return (
+        f" Until then it took {_count(row.calls)} calls, {_count(row.tokens)} tokens and "
+        f"{_small(row.cost_usd)} USD."
+    )
 
 
 def _state(row: Row) -> str:

@@ -24,6 +24,7 @@ class GeneratorSettings(_Settings):
     concurrency: int = Field(16, ge=1, le=1024, description="calls at once")
     timeout_seconds: float = Field(60, gt=0)
     retries: int = Field(5, ge=0, le=20)
+    give_up_after: int = Field(20, ge=1, description="calls in a row without an answer end the run")
     budget_usd: float | None = Field(None, gt=0, description="stop before this is exceeded")
     budget_tokens: int | None = Field(None, gt=0)
     context: int | None = Field(None, ge=16, description="tokens of prompt and answer together")
@@ -33,6 +34,9 @@ class GeneratorSettings(_Settings):
     )
     longest_answer_field: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
     revision: str | None = None
+    backend: Literal["auto", "transformers", "vllm"] = Field(
+        "auto", description="of a local model; auto: vLLM where it is installed and has a GPU"
+    )
     device: str = "auto"
     batch_tokens: int = Field(16384, ge=64, description="tokens in a local model's batch")
     chunk_prompts: int = Field(64, ge=1, description="prompts answered before they are kept")

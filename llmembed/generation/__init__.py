@@ -5,9 +5,10 @@ from __future__ import annotations
 from llmembed.generation.budget import Budget, Spending
 from llmembed.generation.cache import ResponseCache
 from llmembed.generation.endpoint import EndpointGenerator
-from llmembed.generation.estimate import Estimate, estimate
+from llmembed.generation.estimate import Estimate, estimate, estimate_scores
 from llmembed.generation.local import LocalGenerator
-from llmembed.generation.request import Answer, Generator, Message, Prompt, Role, Sampling
+from llmembed.generation.request import Answer, Generator, Sampling
+from llmembed.prompts import Message, Prompt, Role
 
 __all__ = [
     "Answer",
@@ -23,4 +24,5 @@ __all__ = [
     "Sampling",
     "Spending",
     "estimate",
+    "estimate_scores",
 ]

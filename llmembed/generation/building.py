@@ -17,7 +17,8 @@ from urllib.parse import urlsplit
 
 from llmembed.contract import Runtime, Usage
 from llmembed.errors import ConfigError, UnsupportedError
-from llmembed.generation.request import Answer, Generator, Prompt, Sampling
+from llmembed.generation.request import Answer, Generator, Sampling
+from llmembed.prompts import Prompt
 
 if TYPE_CHECKING:
     import numpy as np
@@ -33,6 +34,7 @@ KINDS: dict[str, tuple[str, ...]] = {
         "concurrency",
         "timeout_seconds",
         "retries",
+        "give_up_after",
         "cache",
         "budget_usd",
         "budget_tokens",
@@ -52,6 +54,7 @@ KINDS: dict[str, tuple[str, ...]] = {
         "chunk_prompts",
         "cache",
         "machinery_only",
+        "backend",
     ),
 }
 """Kind of generator -> what its description may hold."""

@@ -16,7 +16,8 @@ from typing import Any
 
 from llmembed.contract import Usage
 from llmembed.errors import StoreError
-from llmembed.generation.request import Answer, Prompt, Sampling
+from llmembed.generation.request import Answer, Sampling
+from llmembed.prompts import Prompt
 
 VERSION = 1
 _TABLES = """

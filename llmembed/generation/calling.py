@@ -22,9 +22,6 @@ FIRST_WAIT_SECONDS = 0.5
 LONGEST_WAIT_SECONDS = 30.0
 LONGEST_RETRY_AFTER_SECONDS = 600.0
 """An endpoint that asks for more is taken at this."""
-HOPELESS = 8
-"""At least so many prompts must have failed for good, and none been answered, before a run is
-given up."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,11 +47,20 @@ class Reply(Generic[R]):
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """``retries``: further tries after the first."""
+    """``retries``: further tries after the first. ``give_up_after``: so many calls in a row that
+    got no answer after all their tries end the run."""
 
     concurrency: int
     timeout_seconds: float
     retries: int
+    give_up_after: int
+
+
+@dataclass(kw_only=True)
+class Unanswered:
+    """Calls of one endpoint that got no answer since the last that did, over all its runs."""
+
+    in_a_row: int = 0
 
 
 class Calls(Generic[R]):
@@ -74,16 +80,16 @@ class Calls(Generic[R]):
         done: Callable[[Call, Reply[R] | None, str | None], None],
         budget: Budget,
         limits: Limits,
+        unanswered: Unanswered,
         endpoint: str,
         key_variable: str | None,
         secret: str | None,
     ) -> None:
         self._client, self._send, self._read, self._done = client, send, read, done
-        self._budget, self._limits = budget, limits
+        self._budget, self._limits, self._unanswered = budget, limits, unanswered
         self._endpoint, self._key_variable, self._secret = endpoint, key_variable, secret
         self._stopped: LlmembedError | None = None
         self._under_way = 0
-        self._answered, self._failed = 0, 0
         self._resume_at = 0.0
 
     async def run(self, calls: Sequence[Call]) -> None:
@@ -115,17 +121,17 @@ class Calls(Generic[R]):
                 self._stop(error)
                 return
             if reply is not None:
-                self._answered += 1
+                self._unanswered.in_a_row = 0
             elif self._stopped is not None:
                 return
             else:
-                self._failed += 1
+                self._unanswered.in_a_row += 1
             self._done(call, reply, reason)
-            if not self._answered and self._failed >= max(HOPELESS, self._limits.concurrency):
+            if self._unanswered.in_a_row >= self._limits.give_up_after:
                 self._stop(
                     ModelError(
-                        f"{self._endpoint} answered none of the first {self._failed} prompts: "
-                        f"{reason}"
+                        f"{self._endpoint} gave no answer to {self._unanswered.in_a_row} calls in "
+                        f"a row, the last because {reason}; what was answered is kept"
                     )
                 )
 

@@ -12,7 +12,8 @@ from typing import Any
 from llmembed.errors import UnsupportedError
 from llmembed.generation.calling import Call, Reply
 from llmembed.generation.refusals import UnreadableError
-from llmembed.generation.request import Answer, Prompt, Sampling
+from llmembed.generation.request import Answer, Sampling
+from llmembed.prompts import Prompt
 
 
 def chat_request(model: str, prompt: Prompt, sampling: Sampling, longest: str) -> dict[str, Any]:

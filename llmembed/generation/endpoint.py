@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
@@ -15,14 +15,16 @@ import numpy as np
 from llmembed.contract import Runtime, Usage
 from llmembed.errors import ConfigError, UnsupportedError
 from llmembed.generation import completions
-from llmembed.generation.accounts import Accounts
 from llmembed.generation.budget import Budget
-from llmembed.generation.cache import Given, ResponseCache, Scored, answer_key, score_key
-from llmembed.generation.calling import Call, Calls, Limits, Reply, run_to_end
+from llmembed.generation.cache import Given, ResponseCache, Scored
+from llmembed.generation.cached import CachedGenerator, KeepAnswers
+from llmembed.generation.calling import Call, Calls, Limits, Reply, Unanswered, run_to_end
+from llmembed.generation.calls import CallMaker
 from llmembed.generation.progress import progress
-from llmembed.generation.prompt_tokens import PromptTokeniser, tokens_at_most, tokens_estimated
-from llmembed.generation.request import Answer, Prompt, Sampling
+from llmembed.generation.prompt_tokens import PromptTokeniser
+from llmembed.generation.request import Answer, Sampling
 from llmembed.metering import Meter, Prices
+from llmembed.prompts import Prompt
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -32,13 +34,15 @@ logger = logging.getLogger(__name__)
 OPENAI = "https://api.openai.com/v1"
 
 
-class EndpointGenerator:
+class EndpointGenerator(CachedGenerator):
     """``model`` at ``base_url``, asked through the ``openai`` client.
 
     ``api_key_env`` names the environment variable that holds the key, None where none is needed;
     the key itself is read when the first call is sent and kept nowhere. ``retries``: further tries
     of a call that was refused for its rate (429), failed (5xx), timed out or was cut, with
-    exponential backoff and jitter. ``budget``: what may be spent, by its own prices.
+    exponential backoff and jitter; a call that got no answer after these is an invalid answer, but
+    ``give_up_after`` of them in a row end the run, and what was answered is kept. ``budget``: what
+    may be spent, by its own prices.
     ``tokenizer``: folder or hub id of the model's, for exact counts; without it they are
     over-estimates (``counts_exactly``). ``longest_answer_field``: newer hosted models want
     ``max_completion_tokens``. ``scores``: ``echo`` where ``/completions`` gives the
@@ -57,6 +61,7 @@ class EndpointGenerator:
         concurrency: int = 16,
         timeout_seconds: float = 60.0,
         retries: int = 5,
+        give_up_after: int = 20,
         cache: ResponseCache | None = None,
         budget: Budget | None = None,
         prices: Prices | None = None,
@@ -77,27 +82,34 @@ class EndpointGenerator:
                 "api_key_env is the name of an environment variable in capitals, such as "
                 "OPENAI_API_KEY, never the key itself"
             )
-        if concurrency < 1 or retries < 0 or not timeout_seconds > 0:
+        if min(concurrency, give_up_after) < 1 or retries < 0 or not timeout_seconds > 0:
             raise ConfigError(
-                "concurrency is at least 1, retries at least 0 and timeout_seconds above 0"
+                "concurrency and give_up_after are at least 1, retries at least 0 and "
+                "timeout_seconds above 0"
             )
         self.model = model
         self.base_url = base_url
         self.api_key_env = api_key_env
-        self.cache = cache
+        super().__init__(cache)
         self.prices = prices or (budget.prices if budget else Prices())
         self.budget = budget or Budget(prices=self.prices)
         self.limits = Limits(
-            concurrency=concurrency, timeout_seconds=timeout_seconds, retries=retries
+            concurrency=concurrency,
+            timeout_seconds=timeout_seconds,
+            retries=retries,
+            give_up_after=give_up_after,
         )
+        self._unanswered = Unanswered()
         self._host = address.hostname + (f":{address.port}" if address.port else "")
         self._path = address.path.rstrip("/")
         self._context = context
         self._machinery_only = machinery_only
-        self._tokeniser = PromptTokeniser(location=tokenizer) if tokenizer else None
-        self._longest = longest_answer_field
-        self._scores = scores
-        self._accounts = Accounts()
+        self._calls = CallMaker(
+            model=model,
+            longest=longest_answer_field,
+            tokeniser=PromptTokeniser(location=tokenizer) if tokenizer else None,
+        )
+        self._scores_by = scores
 
     def __repr__(self) -> str:
         return f"EndpointGenerator({self.name!r})"
@@ -112,11 +124,12 @@ class EndpointGenerator:
             "concurrency": self.limits.concurrency,
             "timeout_seconds": self.limits.timeout_seconds,
             "retries": self.limits.retries,
+            "give_up_after": self.limits.give_up_after,
             "context": self._context,
             "machinery_only": self._machinery_only,
-            "tokenizer": self._tokeniser and self._tokeniser.location,
-            "longest_answer_field": self._longest,
-            "scores": self._scores,
+            "tokenizer": self._calls.tokeniser and self._calls.tokeniser.location,
+            "longest_answer_field": self._calls.longest,
+            "scores": self._scores_by,
         }
         named = {name: value for name, value in told.items() if value is not None}
         # None is told: it says that no key is needed.
@@ -136,12 +149,12 @@ class EndpointGenerator:
 
     @property
     def gives_scores(self) -> bool:
-        return self._scores is not None
+        return self._scores_by is not None
 
     @property
     def counts_exactly(self) -> bool:
         """Whether ``count_tokens`` knows the model's tokeniser."""
-        return self._tokeniser is not None
+        return self._calls.tokeniser is not None
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -150,15 +163,7 @@ class EndpointGenerator:
 
     def count_tokens(self, prompts: Sequence[Prompt]) -> list[int]:
         """See ``Generator.count_tokens``; without ``tokenizer`` an over-estimate."""
-        if self._tokeniser is not None:
-            return [len(row) for row in self._tokeniser.encode(prompts)]
-        return [tokens_estimated(prompt) for prompt in prompts]
-
-    def missing(self, prompts: Sequence[Prompt], sampling: Sampling) -> list[Prompt]:
-        """The distinct prompts that the cache does not hold: what ``generate`` would ask."""
-        distinct = {answer_key(self.identity, prompt, sampling): prompt for prompt in prompts}
-        kept = self.cache.get(distinct) if self.cache is not None else {}
-        return [prompt for key, prompt in distinct.items() if key not in kept]
+        return self._calls.count(prompts)
 
     def generate(
         self, prompts: Sequence[Prompt], sampling: Sampling, runtime: Runtime | None = None
@@ -166,31 +171,23 @@ class EndpointGenerator:
         """See ``Generator.generate``. All calls are sent from this process, also with a runtime.
 
         Raises ``BudgetError``; ``UserError`` where the endpoint refuses for good (``ConfigError``
-        for the key, ``ModelError`` where it has no such model or answers nothing at all)."""
-        keys = [answer_key(self.identity, prompt, sampling) for prompt in prompts]
-        distinct = dict(zip(keys, prompts, strict=True))
-        given = self.cache.get(distinct) if self.cache is not None else {}
-        for one in given.values():
-            self._accounts.add(one.usage, cached=True)
+        for the key, ``ModelError`` where it has no such model or ``give_up_after`` calls in a row
+        got no answer)."""
+        return super().generate(prompts, sampling, runtime)
 
-        def keep(call: Call, answer: Answer, usage: Usage) -> None:
-            given[call.key] = Given(answer=answer, usage=usage)
-            if self.cache is not None:
-                self.cache.put(self.name, {call.key: given[call.key]})
+    def _answer(
+        self,
+        prompts: Mapping[str, Prompt],
+        sampling: Sampling,
+        keep: KeepAnswers,
+        runtime: Runtime | None,
+    ) -> None:
+        def done(call: Call, reply: Reply[Answer] | None, reason: str | None, took: Usage) -> None:
+            answer = completions.failed(reason) if reply is None else reply.value
+            keep({call.key: Given(answer=answer, usage=took)})
 
-        missing = {key: prompt for key, prompt in distinct.items() if key not in given}
-        bounds = self._at_most([*missing.values()])
-        calls = [
-            Call(
-                key=key,
-                request=completions.chat_request(self.model, prompt, sampling, self._longest),
-                prompt_tokens=bound,
-                completion_tokens=sampling.max_tokens,
-            )
-            for (key, prompt), bound in zip(missing.items(), bounds, strict=True)
-        ]
-        self._call(calls, completions.chat, completions.read_chat, completions.failed, keep)
-        return [given[key].answer for key in keys]
+        calls = self._calls.chats(prompts, sampling)
+        self._call(calls, completions.chat, completions.read_chat, done)
 
     def score(
         self,
@@ -200,69 +197,56 @@ class EndpointGenerator:
     ) -> npt.NDArray[np.float32]:
         """See ``Generator.score``: one call for each prompt and candidate. NaN where a call failed
         for good. Without ``tokenizer`` the prompt is sent in the plain form, with no template."""
-        if self._scores is None:
+        if self._scores_by is None:
             raise UnsupportedError(
                 f"{self.name} tells no log-probabilities of given answers; where its /completions "
                 "has echo and logprobs (vLLM), set scores to echo, or use a local model"
             )
-        # The endpoint is told whether the text holds its special tokens already.
-        model = {**self.identity, "templated": bool(self._tokeniser)}
-        scored: dict[str, Scored] = {}
-        calls: dict[str, Call] = {}
-        keys: list[list[str]] = []
-        for prompt, bound in zip(prompts, self._at_most(prompts), strict=True):
-            text = self._text(prompt)
-            space = self._tokeniser.space_after(text) if self._tokeniser else " "
-            answers = [("" if text[-1:].isspace() else space) + each for each in candidates]
-            keys.append([score_key(model, text, [answer]) for answer in answers])
-            for key, answer in zip(keys[-1], answers, strict=True):
-                calls[key] = Call(
-                    key=key,
-                    request=completions.echo_request(
-                        self.model, text, answer, bool(self._tokeniser)
-                    ),
-                    prompt_tokens=bound + len(answer.encode("utf-8", "replace")),
-                    completion_tokens=1,
-                    answer_span=(len(text), len(text) + len(answer)),
-                )
-        if self.cache is not None:
-            scored = self.cache.get_scores(calls)
-        for one in scored.values():
-            self._accounts.add(one.usage, cached=True)
+        calls = self._calls.echoes(prompts, candidates, self.identity)
+        distinct = {call.key: call for row in calls for call in row}
+        scored, keep = self._scores([*distinct])
 
-        def keep(call: Call, score: float, usage: Usage) -> None:
-            scored[call.key] = Scored(scores=(score,), usage=usage)
-            if self.cache is not None and score == score:
-                self.cache.put_scores(self.name, {call.key: scored[call.key]})
+        def done(call: Call, reply: Reply[float] | None, reason: str | None, took: Usage) -> None:
+            score = float("nan") if reply is None else reply.value
+            keep({call.key: Scored(scores=(score,), usage=took)})
 
-        missing = [call for key, call in calls.items() if key not in scored]
-        self._call(
-            missing, completions.echo, completions.read_echo, lambda reason: float("nan"), keep
-        )
-        values = [[scored[key].scores[0] for key in row] for row in keys]
+        missing = [call for key, call in distinct.items() if key not in scored]
+        self._call(missing, completions.echo, completions.read_echo, done)
+        values = [[scored[call.key].scores[0] for call in row] for row in calls]
         return np.asarray(values, dtype=np.float32).reshape(len(prompts), len(candidates))
 
-    def used(self) -> Usage:
-        return self._accounts.used()
+    def missing_scores(
+        self, prompts: Sequence[Prompt], candidates: Sequence[str]
+    ) -> list[tuple[Prompt, tuple[str, ...]]]:
+        """See ``CachedGenerator.missing_scores``; each pair would be a call."""
+        calls = self._calls.echoes(prompts, candidates, self.identity)
+        known = {*self._scores_kept([call.key for row in calls for call in row])}
+        found: list[tuple[Prompt, tuple[str, ...]]] = []
+        for prompt, row in zip(prompts, calls, strict=True):
+            named = zip(row, candidates, strict=True)
+            left = {call.key: name for call, name in named if call.key not in known}
+            known.update(left)
+            if left:
+                found.append((prompt, tuple(left.values())))
+        return found
+
+    def scoring_tokens(self, prompt: Prompt, candidates: Sequence[str]) -> Usage:
+        """See ``CachedGenerator.scoring_tokens``."""
+        return self._calls.scoring(prompt, candidates)
 
     def paid(self) -> Usage:
         """See ``Generator.paid``. Calls that got no answer but may have been billed are not in
         it: ``budget.spending.unconfirmed`` has them."""
-        return self._accounts.paid()
+        return super().paid()
 
-    def _text(self, prompt: Prompt) -> str:
-        if self._tokeniser is not None:
-            return self._tokeniser.text(prompt)
-        return "\n\n".join(message.content for message in prompt)
-
-    def _at_most(self, prompts: Sequence[Prompt]) -> list[int]:
-        """Tokens each prompt can be billed at most."""
-        if self._tokeniser is not None:
-            # The endpoint may add a start token, or a line to the template.
-            return [len(row) + 16 for row in self._tokeniser.encode(prompts)]
-        return [tokens_at_most(prompt) for prompt in prompts]
-
-    def _call(self, calls: Sequence[Call], send: Any, read: Any, failed: Any, keep: Any) -> None:
+    def _call(
+        self,
+        calls: Sequence[Call],
+        send: Any,
+        read: Any,
+        done: Callable[[Call, Reply[Any] | None, str | None, Usage], None],
+    ) -> None:
+        """``done`` is told of each reply, or of why there is none, and of what it took."""
         if not calls:
             return
         secret = self._secret()
@@ -271,22 +255,19 @@ class EndpointGenerator:
 
         with meter, progress(f"ask {self.name}", len(calls)) as advance:
 
-            def done(call: Call, reply: Reply[Any] | None, reason: str | None) -> None:
+            def told(call: Call, reply: Reply[Any] | None, reason: str | None) -> None:
                 nonlocal before
                 now = meter.usage
                 usage, before = now + before.scaled(-1), now
                 if reply is None:
                     logger.warning("%s: a prompt got no answer: %s", self.name, reason)
-                    value = failed(reason)
                 else:
-                    value = reply.value
                     usage += Usage(
                         prompt_tokens=reply.prompt_tokens,
                         completion_tokens=reply.completion_tokens,
                         calls=1,
                     )
-                self._accounts.add(usage, cached=False)
-                keep(call, value, usage)
+                done(call, reply, reason, usage)
                 advance(1)
 
             work: Calls[Any] = Calls(
@@ -295,9 +276,10 @@ class EndpointGenerator:
                 ),
                 send=send,
                 read=read,
-                done=done,
+                done=told,
                 budget=self.budget,
                 limits=self.limits,
+                unanswered=self._unanswered,
                 endpoint=self.name,
                 key_variable=self.api_key_env,
                 secret=secret,

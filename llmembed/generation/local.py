@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal, TypeGuard
 
 import numpy as np
 
 from llmembed.contract import Runtime, Stage, Usage
 from llmembed.errors import ConfigError, UnsupportedError
-from llmembed.generation.accounts import Accounts
-from llmembed.generation.cache import Given, ResponseCache, Scored, answer_key, score_key
+from llmembed.generation.cache import ResponseCache, score_key
+from llmembed.generation.cached import CachedGenerator, KeepAnswers
+from llmembed.generation.engine import EngineRuntime
 from llmembed.generation.progress import progress
 from llmembed.generation.prompt_tokens import PromptTokeniser
-from llmembed.generation.request import Answer, Prompt, Sampling
+from llmembed.generation.request import Answer, Sampling
+from llmembed.prompts import Prompt
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -24,27 +26,30 @@ if TYPE_CHECKING:
     from llmembed.generation.local_spec import LocalSpec
     from llmembed.generation.local_work import Generate, Score
 
+Backend = Literal["auto", "transformers", "vllm"]
+BACKENDS: tuple[Backend, ...] = ("auto", "transformers", "vllm")
+
 BATCH_TOKENS = 16384
 CHUNK_PROMPTS = 64
 """Prompts that a worker answers before it hands the answers over: what a crash can lose of each."""
 _LEAST_CHUNKS = 8
 """Of few prompts chunks are smaller, so that all actors have work."""
 
-T = TypeVar("T", Given, Scored)
 
-
-class LocalGenerator:
+class LocalGenerator(CachedGenerator):
     """A causal language model from safetensors: a hub id or a local folder.
 
     ``batch_tokens``: positions of prompts and longest answers computed at once; out of memory
     halves it. ``share_prefix``: the beginning that prompts have in common is computed once.
     ``chunk_prompts``: answers come, and are cached, in chunks of so many. ``machinery_only``: by
-    default what the model's folder says (``llmembed-untrained.json``). ``backend``: ``auto`` is
-    ``transformers``; vLLM is used through its server. Prompts that are equal are answered once in
-    a call. Without a runtime the model is loaded here when first needed, and kept.
+    default what the model's folder says (``llmembed-untrained.json``). ``backend``: what writes
+    answers, ``transformers`` or ``vllm``; ``auto`` takes vLLM where it is installed and the
+    runtime's cluster has a GPU. Scores are always computed by ``transformers``. Prompts that are
+    equal are answered once in a call. Without a runtime the model is loaded here when first needed,
+    and kept.
 
-    Raises ``ModelError`` when the model can't be found, ``UnsupportedError`` for a backend that
-    can't be had.
+    Raises ``ModelError`` when the model can't be found; asked for vLLM where it can't run,
+    ``UnsupportedError``.
     """
 
     def __init__(
@@ -59,15 +64,12 @@ class LocalGenerator:
         cache: ResponseCache | None = None,
         machinery_only: str | None = None,
         share_prefix: bool = True,
-        backend: Literal["auto", "transformers", "vllm"] = "auto",
+        backend: Backend = "auto",
     ) -> None:
         from llmembed.generation.local_spec import pin, untrained
 
-        if backend == "vllm":
-            raise UnsupportedError(
-                f"vLLM is used through its server: run `vllm serve {model}` on a machine with a "
-                "GPU and name it as an endpoint, base_url http://HOST:8000/v1 with scores echo"
-            )
+        if backend not in BACKENDS:
+            raise ConfigError(f"unknown backend {backend!r}; known are {', '.join(BACKENDS)}")
         if chunk_prompts < 1:
             raise ConfigError(f"chunk_prompts {chunk_prompts} is too few: at least 1")
         self.spec: LocalSpec = pin(
@@ -78,14 +80,14 @@ class LocalGenerator:
             batch_tokens=batch_tokens,
             share_prefix=share_prefix,
         )
-        self.cache = cache
+        super().__init__(cache)
+        self.backend = backend
         self.chunk_prompts = chunk_prompts
         self._machinery_only = machinery_only or untrained(self.spec.location)
         self._tokeniser = PromptTokeniser(
             location=self.spec.location,
             revision=None if self.spec.weights_sha256 else self.spec.revision,
         )
-        self._accounts = Accounts()
         self._model: LocalModel | None = None
 
     def __repr__(self) -> str:
@@ -103,6 +105,7 @@ class LocalGenerator:
             "batch_tokens": self.spec.batch_tokens,
             "chunk_prompts": self.chunk_prompts,
             "machinery_only": self._machinery_only,
+            "backend": None if self.backend == "auto" else self.backend,
         }
         return {name: value for name, value in told.items() if value is not None}
 
@@ -131,34 +134,65 @@ class LocalGenerator:
         """What tells this model's answers from any other's in the cache."""
         return self.spec.identity
 
+    def identity_on(self, runtime: Runtime | None) -> dict[str, Any]:
+        """Other kernels may tip the balance between two words."""
+        return {**self.identity, **({"backend": "vllm"} if self._by_vllm(runtime) else {})}
+
+    def _by_vllm(self, runtime: Runtime | None) -> TypeGuard[EngineRuntime]:
+        if self.backend == "transformers":
+            return False
+        lacks: str | None = "it runs on a Ray cluster, and here this process works alone"
+        if isinstance(runtime, EngineRuntime):
+            lacks = runtime.lacks_engine()
+        if lacks is not None and self.backend == "vllm":
+            raise UnsupportedError(
+                f"{self.spec.model} can't be asked with backend vllm: {lacks}; set backend to "
+                "transformers, or name the address of a `vllm serve` as an endpoint"
+            )
+        return lacks is None
+
     def count_tokens(self, prompts: Sequence[Prompt]) -> list[int]:
         return [len(row) for row in self._tokeniser.encode(prompts)]
-
-    def missing(self, prompts: Sequence[Prompt], sampling: Sampling) -> list[Prompt]:
-        """The distinct prompts that the cache does not hold: what ``generate`` would compute."""
-        distinct = {answer_key(self.identity, prompt, sampling): prompt for prompt in prompts}
-        kept = self.cache.get(distinct) if self.cache is not None else {}
-        return [prompt for key, prompt in distinct.items() if key not in kept]
 
     def generate(
         self, prompts: Sequence[Prompt], sampling: Sampling, runtime: Runtime | None = None
     ) -> list[Answer]:
         """See ``Generator.generate``. Raises ``UserError`` where a prompt and its longest answer
         do not fit the context, ``WorkerError``."""
+        return super().generate(prompts, sampling, runtime)
+
+    def _answer(
+        self,
+        prompts: Mapping[str, Prompt],
+        sampling: Sampling,
+        keep: KeepAnswers,
+        runtime: Runtime | None,
+    ) -> None:
         from llmembed.generation.local_work import Generate, answers_of
 
-        keys = [answer_key(self.identity, prompt, sampling) for prompt in prompts]
-        distinct = dict(zip(keys, prompts, strict=True))
-        given = self.cache.get(distinct) if self.cache is not None else {}
+        if self._by_vllm(runtime):
+            self._answer_by_vllm(prompts, sampling, keep, runtime)
+            return
+        for table in self._tables(prompts, Generate(self.spec, sampling), runtime):
+            keep(answers_of(table))
 
-        def keep(table: pa.Table) -> dict[str, Given]:
-            answers = answers_of(table)
-            if self.cache is not None:
-                self.cache.put(self.name, answers)
-            return answers
+    def _answer_by_vllm(
+        self,
+        prompts: Mapping[str, Prompt],
+        sampling: Sampling,
+        keep: KeepAnswers,
+        runtime: EngineRuntime,
+    ) -> None:
+        from llmembed.generation.vllm_rows import Answers, engine_of, ids_table
 
-        self._fill(given, distinct, Generate(self.spec, sampling), keep, runtime)
-        return [given[key].answer for key in keys]
+        ids = self._tokeniser.encode([*prompts.values()])
+        self.spec.check_fits(max(map(len, ids)), sampling.max_tokens)
+        end = self._tokeniser.tokeniser.eos_token_id
+        engine = engine_of(self.spec, sampling, [] if end is None else [int(end)])
+        answers = Answers(runtime.gpus())
+        table = ids_table([*prompts], ids)
+        for done in runtime.map_engine(table, engine, label=f"ask {self.spec.model}"):
+            keep(answers.of(done))
 
     def score(
         self,
@@ -172,44 +206,32 @@ class LocalGenerator:
 
         keys = [score_key(self.identity, prompt, candidates) for prompt in prompts]
         distinct = dict(zip(keys, prompts, strict=True))
-        scored = self.cache.get_scores(distinct) if self.cache is not None else {}
-
-        def keep(table: pa.Table) -> dict[str, Scored]:
-            scores = scores_of(table)
-            if self.cache is not None:
-                self.cache.put_scores(self.name, scores)
-            return scores
-
-        self._fill(scored, distinct, Score(self.spec, tuple(candidates)), keep, runtime)
+        scored, keep = self._scores([*distinct])
+        missing = {key: prompt for key, prompt in distinct.items() if key not in scored}
+        if missing:
+            for table in self._tables(missing, Score(self.spec, tuple(candidates)), runtime):
+                keep(scores_of(table))
         values = [scored[key].scores for key in keys]
         return np.asarray(values, dtype=np.float32).reshape(len(prompts), len(candidates))
 
-    def used(self) -> Usage:
-        return self._accounts.used()
+    def missing_scores(
+        self, prompts: Sequence[Prompt], candidates: Sequence[str]
+    ) -> list[tuple[Prompt, tuple[str, ...]]]:
+        """See ``CachedGenerator.missing_scores``; the candidates of a prompt are scored at once."""
+        keyed = {score_key(self.identity, prompt, candidates): prompt for prompt in prompts}
+        kept = self._scores_kept([*keyed])
+        return [(prompt, tuple(candidates)) for key, prompt in keyed.items() if key not in kept]
+
+    def scoring_tokens(self, prompt: Prompt, candidates: Sequence[str]) -> Usage:
+        """See ``CachedGenerator.scoring_tokens``; a prompt is read once for all candidates."""
+        (count,) = self.count_tokens([prompt])
+        text = self._tokeniser.text(prompt)
+        own = sum(map(len, self._tokeniser.candidates(candidates, after=text)))
+        return Usage(tokens=count + own)
 
     def paid(self) -> Usage:
         """See ``Generator.paid``. Loading the model is not in it."""
-        return self._accounts.paid()
-
-    def _fill(
-        self,
-        found: dict[str, T],
-        wanted: Mapping[str, Prompt],
-        make: Generate | Score,
-        keep: Callable[[pa.Table], dict[str, T]],
-        runtime: Runtime | None,
-    ) -> None:
-        """Add to ``found`` what is missing of ``wanted``, chunk by chunk, as they come."""
-        for one in found.values():
-            self._accounts.add(one.usage, cached=True)
-        missing = {key: prompt for key, prompt in wanted.items() if key not in found}
-        if not missing:
-            return
-        for table in self._tables(missing, make, runtime):
-            fresh = keep(table)
-            for one in fresh.values():
-                self._accounts.add(one.usage, cached=False)
-            found.update(fresh)
+        return super().paid()
 
     def _tables(
         self, missing: Mapping[str, Prompt], make: Generate | Score, runtime: Runtime | None

@@ -20,9 +20,10 @@ from llmembed.errors import ModelError, UnsupportedError, UserError
 from llmembed.generation.local_spec import LocalSpec
 from llmembed.generation.prefix import Prefix, Prefixes, is_repeatable, repeated
 from llmembed.generation.prompt_tokens import PromptTokeniser
-from llmembed.generation.request import Answer, Prompt, Sampling
+from llmembed.generation.request import Answer, Sampling
 from llmembed.generation.sampling import choose, draws
 from llmembed.generation.writing import Writing
+from llmembed.prompts import Prompt
 
 
 @dataclass(kw_only=True)
@@ -115,12 +116,7 @@ class LocalModel:
     def _rows(self, prompts: Sequence[Prompt], *, longest: int) -> list[list[int]]:
         rows = [row or [self._filler] for row in self.tokens.encode(prompts)]
         size = max(map(len, rows), default=0)
-        if self.spec.context is not None and size + longest > self.spec.context:
-            raise UserError(
-                f"a prompt of {size} tokens and an answer of up to {longest} do not fit into the "
-                f"context of {self.spec.model}, which is {self.spec.context} tokens: shorten one "
-                "of them"
-            )
+        self.spec.check_fits(size, longest)
         return rows
 
     def _write(

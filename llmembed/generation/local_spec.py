@@ -10,7 +10,7 @@ from typing import Any, Literal
 from llmembed.backbones import best_dtype, weights
 from llmembed.backbones.resolving import context_length, load_config
 from llmembed.backbones.spec import Dtype
-from llmembed.errors import ConfigError, ModelError
+from llmembed.errors import ConfigError, ModelError, UserError
 
 UNTRAINED_FILE = "llmembed-untrained.json"
 """In a model's folder: its weights were never trained. ``reason`` in it says so in words."""
@@ -41,6 +41,15 @@ class LocalSpec:
     @property
     def name(self) -> str:
         return f"{self.model}@{self.revision}"
+
+    def check_fits(self, size: int, longest: int) -> None:
+        """Raise ``UserError`` where a prompt of ``size`` tokens and its ``longest`` answer do not
+        fit the context."""
+        if self.context is not None and size + longest > self.context:
+            raise UserError(
+                f"a prompt of {size} tokens and an answer of up to {longest} do not fit into the "
+                f"context of {self.model}, which is {self.context} tokens: shorten one of them"
+            )
 
     @property
     def identity(self) -> dict[str, Any]:

@@ -12,8 +12,9 @@ import pyarrow as pa
 from llmembed.contract import Usage
 from llmembed.generation.cache import Given, Scored, logprobs_from_json, logprobs_to_json
 from llmembed.generation.local_spec import LocalSpec
-from llmembed.generation.request import Answer, Message, Prompt, Sampling
+from llmembed.generation.request import Answer, Sampling
 from llmembed.metering import Meter
+from llmembed.prompts import Message, Prompt
 
 if TYPE_CHECKING:
     from llmembed.generation.local_model import LocalModel

@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from llmembed.errors import ModelError
-from llmembed.generation.request import Message, Prompt
+from llmembed.prompts import Message, Prompt
 
 TOKENS_A_PROMPT = 64
 """Taken for what a chat template adds by itself (a start token, a default system sentence)."""

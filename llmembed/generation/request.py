@@ -7,24 +7,11 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from llmembed.contract import Runtime, Usage
+from llmembed.prompts import Prompt
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
-
-Role = Literal["system", "user", "assistant"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Message:
-    """One turn of a conversation."""
-
-    role: Role
-    content: str
-
-
-Prompt = tuple[Message, ...]
-"""What the model reads before it writes. A chat template is applied by the generator."""
 
 
 @dataclass(frozen=True, kw_only=True)

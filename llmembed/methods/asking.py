@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
@@ -16,12 +16,12 @@ from llmembed.contract import Prediction, Runtime, Task, Usage
 from llmembed.errors import ConfigError
 from llmembed.generation import Answer, Generator, Prompt, Sampling
 from llmembed.generation.building import describe
-from llmembed.generation.parsing import Reading
-from llmembed.generation.question import Question
-from llmembed.generation.slot_parsing import SlotReading
-from llmembed.generation.templates import Variant, read_template
-from llmembed.generation.verbalisers import kind_of, names_of
 from llmembed.methods.demonstrations import unit_vectors, view_reader
+from llmembed.prompts.parsing import Reading
+from llmembed.prompts.question import Question
+from llmembed.prompts.slot_parsing import SlotReading
+from llmembed.prompts.templates import Variant, read_template
+from llmembed.prompts.verbalisers import kind_of, names_of
 
 Policy = Literal["wrong", "retry", "nearest"]
 POLICIES: tuple[Policy, ...] = ("wrong", "retry", "nearest")
@@ -33,13 +33,13 @@ Readings = dict[str, Reading | SlotReading]
 
 @dataclass(frozen=True, kw_only=True)
 class Planned:
-    """Questions that a ``predict`` would ask, each ``times`` times over (a label scored is a
-    question of its own)."""
+    """Questions that a ``predict`` would ask: answered as ``sampling`` says, or, where there are
+    ``candidates``, each of these scored as the answer."""
 
     what: str
     prompts: list[Prompt]
     sampling: Sampling
-    times: int = 1
+    candidates: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,6 +93,7 @@ SENTENCES = {
     "padded": "{} words had no tag and were taken as outside",
     "cut_off": "{} tags had no word and were left out",
     "unknown": "{} tags were unknown",
+    "counted": "{} were voted on by majority, since a round told no log-probabilities",
     "without_rationale": "{} demonstrations had no rationale and were left out",
 }
 
@@ -117,10 +118,15 @@ class Events:
 
 
 class Asks:
-    """Base of the classifiers that ask a generator. ``_last``: what the last ``predict`` left."""
+    """Base of the classifiers that ask a generator. ``_last``: what the last ``predict`` left, and
+    what all of them took together."""
 
     generator: Generator
     _last: dict[str, Any]
+
+    fit_reads_validation: ClassVar[bool] = False
+    """Nothing is asked of validation texts before they are answered: what that takes comes on top
+    of ``fit_usage``."""
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -128,9 +134,30 @@ class Asks:
         return self._last.get("notes", ())  # type: ignore[no-any-return]
 
     @property
+    def predict_usage(self) -> Usage:
+        """What the last ``predict`` took: the model's work or an endpoint's tokens, answers read
+        from the cache included, and the embeddings that found the demonstrations. CARP's
+        rationales are in ``fit_usage``."""
+        return self._last.get("usage", Usage())  # type: ignore[no-any-return]
+
+    @property
     def answers_are_cached(self) -> bool:
         """Whether asking the same again costs nothing and takes no time worth measuring."""
         return getattr(self.generator, "cache", None) is not None
+
+    def until_failed(self) -> Usage:
+        """What every ``predict`` took so far, up to where the last one failed. Asked once."""
+        before: Usage = self._last.get("before", Usage())
+        return before + self.predict_usage + self.generator.used()
+
+    def _begin(self) -> None:
+        """A new ``predict``: what others asked of the generator is not of it."""
+        self.generator.used()
+        self._last["before"] = self._last.get("before", Usage()) + self.predict_usage
+        self._last["usage"] = Usage()
+
+    def _took(self, usage: Usage) -> None:
+        self._last["usage"] = self.predict_usage + usage
 
 
 def ask(

@@ -13,13 +13,13 @@ import numpy as np
 from llmembed.contract import Prediction, Runtime, Task, Usage
 from llmembed.generation import Generator, Prompt, Sampling
 from llmembed.generation.building import build_generator, describe
-from llmembed.generation.fitting import fit_prompts
-from llmembed.generation.question import Block, Question
 from llmembed.methods import saved
 from llmembed.methods.asking import Asks, Events, InvalidAnswers, Planned, ask
 from llmembed.methods.demonstrations import Demonstrations
 from llmembed.methods.rationales import Rationales
-from llmembed.methods.voting import Rounds, voted, weight_of
+from llmembed.methods.voting import Rounds, comparable, voted, weight_of
+from llmembed.prompts.fitting import fit_prompts
+from llmembed.prompts.question import Block, Question
 
 TEMPLATES: tuple[Literal["carp_clues", "carp_reasoning", "carp_answer"], ...] = (
     "carp_clues",
@@ -67,24 +67,20 @@ class CarpClassifier(Asks):
         training texts and are made once, when a text to be answered first needs them."""
         return sum((each.rationales.usage for each in self.worked), start=self.extraction)
 
-    @property
-    def predict_usage(self) -> Usage:
-        """What the last ``predict`` took, rationales apart."""
-        return self._last.get("usage", Usage())  # type: ignore[no-any-return]
-
     def predict(
         self, texts: Sequence[str], runtime: Runtime | None = None
     ) -> dict[str, Prediction]:
         texts = list(texts)
+        self._begin()
         events = Events(texts=len(texts))
         chosen, usage = self.demonstrations.choose(texts, runtime)
+        self._took(usage)
         found: dict[str, Prediction] = {}
         for each in self.worked:
             prompts = self.prompts(each, texts, chosen, events, runtime)
             self.generator.used()  # the rationales' is told by themselves
             found[each.task.name], took = self._vote(each, texts, prompts, events, runtime)
-            usage += took + self.generator.used()
-        self._last["usage"] = usage
+            self._took(took + self.generator.used())
         self._last["notes"] = events.notes()
         return found
 
@@ -184,6 +180,8 @@ class CarpClassifier(Asks):
                 labels[number, row] = reading[each.task.name].label  # type: ignore[union-attr]
             if self.rounds.vote == "weighted":
                 weights[number] = [weight_of(answer, names) for answer in answers]
+        weights, counted = comparable(labels, weights)
+        events.counts["counted"] += counted
         return voted(labels, weights, len(each.task.classes)), usage
 
     def save(self, folder: Path) -> None:

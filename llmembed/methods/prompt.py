@@ -12,11 +12,11 @@ from llmembed.backbones import View
 from llmembed.contract import Examples, Reporter, Runtime, Task
 from llmembed.errors import ConfigError, UnsupportedError
 from llmembed.generation import Generator
-from llmembed.generation.question import variant_of
-from llmembed.generation.templates import Variant
 from llmembed.methods.asking import InvalidAnswers, generator_settings, make_question
 from llmembed.methods.demonstrations import Kind, gather
 from llmembed.methods.prompt_classifier import PromptClassifier
+from llmembed.prompts.question import variant_of
+from llmembed.prompts.templates import Variant
 
 Style = Literal["io", "zero_shot", "k_shot"]
 SHOWN: dict[Style, int] = {"io": 16, "zero_shot": 0, "k_shot": 5}

@@ -12,12 +12,12 @@ import numpy as np
 from llmembed.contract import Prediction, Runtime, Task, Usage
 from llmembed.generation import Generator, Prompt, Sampling
 from llmembed.generation.building import build_generator, describe
-from llmembed.generation.fitting import Fitted, fit_prompts
-from llmembed.generation.question import Question
 from llmembed.metering import Meter
 from llmembed.methods import saved
 from llmembed.methods.asking import Asks, Events, InvalidAnswers, Planned, ask, predictions
 from llmembed.methods.demonstrations import Demonstrations
+from llmembed.prompts.fitting import Fitted, fit_prompts
+from llmembed.prompts.question import Question
 
 CONTENT_FREE = ("N/A", "[MASK]", "")
 """Texts that say nothing: what a model answers to them is its bias (Zhao et al. 2021)."""
@@ -43,22 +43,16 @@ class PromptClassifier(Asks):
     seed: int = 0
     _last: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
-    @property
-    def predict_usage(self) -> Usage:
-        """What the last ``predict`` took: the model's work or an endpoint's tokens, answers read
-        from the cache included, and the embeddings that found the demonstrations."""
-        return self._last.get("usage", Usage())  # type: ignore[no-any-return]
-
     def predict(
         self, texts: Sequence[str], runtime: Runtime | None = None
     ) -> dict[str, Prediction]:
         texts = list(texts)
-        self.generator.used()  # what others asked of it is not this predict's
+        self._begin()
         events = Events(texts=len(texts))
         chosen, usage = self.demonstrations.choose(texts, runtime)
         with Meter() as meter:
             fitted = self.fitted(texts, chosen)
-        usage += meter.usage
+        self._took(usage + meter.usage)
         events.counts.update(dropped=fitted.dropped, cut=fitted.cut)
         words = [len(text.split()) for text in texts]
         if self.decision == "score":
@@ -75,24 +69,28 @@ class PromptClassifier(Asks):
                 runtime,
                 seed=self.seed,
             )
-            usage += took
+            self._took(took)
             found = predictions(self.tasks, readings, words)
-        self._last["usage"] = usage + self.generator.used()
+        self._took(self.generator.used())
         self._last["notes"] = events.notes()
         return found
 
     def plan(self, texts: Sequence[str], runtime: Runtime | None = None) -> list[Planned]:
         """What ``predict`` would ask, for an estimate; nothing is asked."""
         chosen, _ = self.demonstrations.choose(list(texts), runtime)
-        prompts = self.fitted(list(texts), chosen).prompts
-        if self.decision == "score":
-            times = len(self.tasks[0].classes)
-            return [
-                Planned(
-                    what="scores", prompts=prompts, sampling=Sampling(max_tokens=1), times=times
-                )
-            ]
-        return [Planned(what="answers", prompts=prompts, sampling=self._sampling())]
+        fitted = self.fitted(list(texts), chosen)
+        if self.decision == "generate":
+            return [Planned(what="answers", prompts=fitted.prompts, sampling=self._sampling())]
+        (task,) = self.tasks
+        shown = dict.fromkeys(self._shown(chosen, fitted)) if self.calibrate else ()
+        return [
+            Planned(
+                what="scores",
+                prompts=[*fitted.prompts, *self._content_free([*shown])],
+                sampling=self._sampling(),
+                candidates=tuple(self.question.names[task.name]),
+            )
+        ]
 
     def _sampling(self) -> Sampling:
         return Sampling(max_tokens=self.max_answer_tokens, stop=self.question.template.stop)
@@ -119,10 +117,7 @@ class PromptClassifier(Asks):
         (task,) = self.tasks
         scores = self._probabilities(fitted.prompts, runtime)
         if self.calibrate and chosen:
-            shown = [
-                tuple(rows[len(rows) - number :])
-                for rows, number in zip(chosen, fitted.shown, strict=True)
-            ]
+            shown = self._shown(chosen, fitted)
             distinct = list(dict.fromkeys(shown))
             bias = self._bias(distinct, runtime)
             place = {rows: number for number, rows in enumerate(distinct)}
@@ -135,14 +130,24 @@ class PromptClassifier(Asks):
         labels = np.where(failed, -1, scores.argmax(axis=1)).astype(np.int64)
         return {task.name: Prediction(labels=labels, scores=scores, invalid=failed)}
 
-    def _bias(self, shown: Sequence[Sequence[int]], runtime: Runtime | None) -> np.ndarray:
-        """Mean probabilities (D, C) of texts without content under each of D sets of
-        demonstrations."""
+    def _shown(self, chosen: Sequence[Sequence[int]], fitted: Fitted) -> list[tuple[int, ...]]:
+        """The demonstrations that each prompt shows after fitting: the farthest were dropped."""
+        return [
+            tuple(rows[len(rows) - number :])
+            for rows, number in zip(chosen, fitted.shown, strict=True)
+        ]
+
+    def _content_free(self, shown: Sequence[Sequence[int]]) -> list[Prompt]:
         prompts: list[Prompt] = []
         for rows in shown:
             blocks = [self.question.block(self.demonstrations.pool, row) for row in rows]
             prompts += [self.question.prompt(text, blocks) for text in CONTENT_FREE]
-        found = self._probabilities(prompts, runtime)
+        return prompts
+
+    def _bias(self, shown: Sequence[Sequence[int]], runtime: Runtime | None) -> np.ndarray:
+        """Mean probabilities (D, C) of texts without content under each of D sets of
+        demonstrations."""
+        found = self._probabilities(self._content_free(shown), runtime)
         mean: np.ndarray = found.reshape(len(shown), len(CONTENT_FREE), -1).mean(axis=1)
         return mean
 

@@ -21,10 +21,10 @@ from llmembed.contract import Examples, Runtime, Usage
 from llmembed.embeddings import Folder
 from llmembed.errors import StoreError
 from llmembed.generation import Answer, Generator, Prompt, Sampling
-from llmembed.generation.fitting import fit_prompts
-from llmembed.generation.json_in_prose import without_thoughts
-from llmembed.generation.question import Question
 from llmembed.methods.asking import Planned
+from llmembed.prompts.fitting import fit_prompts
+from llmembed.prompts.json_in_prose import without_thoughts
+from llmembed.prompts.question import Question
 
 CHUNK = 256
 """Rationales made between two writings: what an interrupted run loses of this file (not of the

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -12,7 +13,7 @@ import numpy.typing as npt
 from llmembed.contract import Prediction
 from llmembed.errors import ConfigError
 from llmembed.generation import Answer, Sampling
-from llmembed.generation.worked_answers import label_probability
+from llmembed.prompts.worked_answers import label_probability
 
 Vote = Literal["majority", "weighted"]
 SMALLEST = 1e-9
@@ -22,9 +23,10 @@ SMALLEST = 1e-9
 @dataclass(frozen=True, kw_only=True)
 class Rounds:
     """``number`` answers to every text at ``temperature``, each with a seed of its own. ``vote``:
-    ``majority`` counts them; ``weighted`` counts each by the probability of its label's tokens,
-    or as 1 where the model tells none; an answer without a line for its label then hardly counts.
-    Scores are a label's share of the votes."""
+    ``majority`` counts them; ``weighted`` counts each by the probability of its label's tokens, and
+    an answer without a line for its label hardly counts. Where a round of a text came without
+    log-probabilities its weight can't be compared with the others', so that text's rounds are
+    counted. Scores are a label's share of the votes."""
 
     number: int = 3
     temperature: float = 0.7
@@ -50,11 +52,20 @@ class Rounds:
 
 
 def weight_of(answer: Answer, names: Sequence[str]) -> float:
-    """Probability of the label as it was written, 1 where the model tells none; the least weight
+    """Probability of the label as it was written, NaN where the model tells none; the least weight
     where it tells some but no line gives a label. ``names``: what labels may be called."""
     if not answer.logprobs:
-        return 1.0
+        return math.nan
     return max(label_probability(answer.logprobs, names) or 0.0, SMALLEST)
+
+
+def comparable(
+    labels: npt.NDArray[np.int64], weights: npt.NDArray[np.float64]
+) -> tuple[npt.NDArray[np.float64], int]:
+    """``weights`` (R, N) with 1 throughout for each text of which a round that votes has none
+    (NaN), and how many texts those are. ``labels`` (R, N): -1 does not vote."""
+    unknown = (np.isnan(weights) & (labels >= 0)).any(axis=0)
+    return np.where(unknown | np.isnan(weights), 1.0, weights), int(unknown.sum())
 
 
 def voted(

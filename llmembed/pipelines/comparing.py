@@ -24,7 +24,7 @@ from llmembed.pipelines.printing import (
     say_leaderboard,
     write_json,
 )
-from llmembed.pipelines.prompting import check_keys
+from llmembed.pipelines.prompting import check_keys, default_prices
 from llmembed.pipelines.racing import Race
 from llmembed.pipelines.recording import LeaderboardFile, log_corpus, log_leaderboard
 
@@ -96,6 +96,8 @@ def compare(
     order = sorted(names, key=lambda n: CHEAP_FIRST.index(experiment.methods[n].kind))
     methods = [assembler.method(name) for name in order]
     check_keys(experiment, order)
+    if (proviso := default_prices(experiment, order)) is not None:
+        out.print(proviso, style="yellow", soft_wrap=True)
     with make_runtime(**experiment.runtime.model_dump()) as runtime:
         corpus = make_corpus(experiment.data, runtime.files)
         say_corpus(out, corpus)

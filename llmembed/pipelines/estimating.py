@@ -11,6 +11,7 @@ from llmembed.experiment import CarpSettings, Experiment, PromptSettings
 from llmembed.pipelines.assembler import Assembler
 from llmembed.pipelines.assembly import make_corpus, make_runtime
 from llmembed.pipelines.printing import console, say_corpus, write_json
+from llmembed.pipelines.prompting import default_prices
 
 if TYPE_CHECKING:
     from llmembed.contract import Classifier, Runtime
@@ -42,6 +43,8 @@ def estimate(
             "--dry-run: no method here asks a language model; see `llmembed recipes prompting`"
         )
     out = console()
+    if (words := default_prices(experiment, asking)) is not None:
+        out.print(words, style="yellow", soft_wrap=True)
     prices = Prices(**experiment.prices.model_dump())
     only = {name: experiment.methods[name] for name in asking}
     assembler = Assembler(experiment.model_copy(update={"methods": only}))
@@ -68,22 +71,22 @@ def _parts(
     classifier: Classifier, texts: list[str], runtime: Runtime, prices: Prices
 ) -> dict[str, Estimate]:
     """Estimates by what is asked; rounds of the same question are added up."""
+    from llmembed.generation import estimate_scores
     from llmembed.generation.estimate import estimate as estimated
 
     parts: dict[str, Estimate] = {}
+    generator: Any = classifier.generator  # type: ignore[attr-defined]
     for planned in classifier.plan(texts, runtime):  # type: ignore[attr-defined]
         if not planned.prompts:
             continue
-        one = estimated(
-            classifier.generator,  # type: ignore[attr-defined]
-            planned.prompts,
-            planned.sampling,
-            prices,
-            runtime=runtime,
-        )
-        for _ in range(planned.times):
-            before = parts.get(planned.what)
-            parts[planned.what] = one if before is None else _sum(before, one)
+        if planned.candidates:
+            one = estimate_scores(
+                generator, planned.prompts, planned.candidates, prices, runtime=runtime
+            )
+        else:
+            one = estimated(generator, planned.prompts, planned.sampling, prices, runtime=runtime)
+        before = parts.get(planned.what)
+        parts[planned.what] = one if before is None else _sum(before, one)
     return parts
 
 

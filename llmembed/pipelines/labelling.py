@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from llmembed.contract import Classifier, Prediction, Reader, Task
+from llmembed.pipelines.answering import load_for_run
 from llmembed.pipelines.parts import Parts, part_name
 
 UNKNOWN = "unknown"
@@ -49,7 +51,7 @@ class Chunks:
 class MakeLabeller:
     """Picklable; makes the labeller inside a worker. ``content``: file name -> bytes of the
     classifier's folder, or None where ``folder`` itself can be read by every worker. ``keep``:
-    columns of the data handed on."""
+    columns of the data handed on. ``of_a_run``: see ``answering.load_for_run``."""
 
     folder: str
     content: Mapping[str, bytes] | None
@@ -57,6 +59,7 @@ class MakeLabeller:
     keep: tuple[str, ...]
     scores: bool
     unknown_below: Mapping[str, float]
+    of_a_run: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -67,6 +70,7 @@ class MakeLabeller:
         keep: tuple[str, ...],
         scores: bool,
         unknown_below: Mapping[str, float],
+        of_a_run: Mapping[str, Any],
     ) -> MakeLabeller:
         files = [path for path in folder.rglob("*") if path.is_file()]
         small = sum(path.stat().st_size for path in files) <= SHIP_AT_MOST
@@ -77,19 +81,18 @@ class MakeLabeller:
             keep=keep,
             scores=scores,
             unknown_below=unknown_below,
+            of_a_run=of_a_run,
         )
 
     def __call__(self) -> Labeller:
-        from llmembed.methods import load
-
         if self.content is None:
-            return Labeller(classifier=load(self.folder), settings=self)
+            return Labeller(classifier=load_for_run(self.folder, self.of_a_run), settings=self)
         with tempfile.TemporaryDirectory() as folder:
             for name, content in self.content.items():
                 path = Path(folder, name)
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(content)
-            return Labeller(classifier=load(folder), settings=self)
+            return Labeller(classifier=load_for_run(folder, self.of_a_run), settings=self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,7 +123,15 @@ class Labeller:
             table = pa.table(columns)
             self.settings.parts.write(part, table)
             usage = json.dumps(used.to_json())
-            done.append({"part": part, "rows": table.num_rows, "usage": usage})
+            unread = np.any([each.invalid for each in predictions.values()], axis=0)
+            done.append(
+                {
+                    "part": part,
+                    "rows": table.num_rows,
+                    "unread": int(unread.sum()),
+                    "usage": usage,
+                }
+            )
         return pa.Table.from_pylist(done)
 
 

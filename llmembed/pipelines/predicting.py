@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from llmembed.contract import Classifier, Stage, Usage
 from llmembed.errors import ConfigError, DataError
 from llmembed.pipelines.assembly import make_runtime, tracking_files
+from llmembed.pipelines.claiming import check_apart, claim, clear, digest_of, identity_of
 from llmembed.pipelines.printing import check_writable, console, write_json
 
 if TYPE_CHECKING:
@@ -26,13 +26,18 @@ FORMATS = (".csv", ".jsonl", ".parquet")
 @dataclass(frozen=True, kw_only=True)
 class Predicted:
     """What ``predict`` did: ``rows`` labelled in all, ``reused_rows`` of them by an earlier run;
-    ``bad_rows`` were set aside in ``quarantine``."""
+    ``bad_rows`` were set aside in ``quarantine``. ``unread_rows`` were labelled now and got no
+    answer that could be read: their label is empty. ``paid``: what an endpoint was really asked
+    now, at ``paid_usd``; answers from the cache cost nothing."""
 
     rows: int
     reused_rows: int
     bad_rows: int
+    unread_rows: int
     seconds: float
     usage: Usage
+    paid: Usage
+    paid_usd: float
     output: str
     quarantine: str
 
@@ -47,6 +52,9 @@ def predict(
     scores: bool = False,
     unknown_below: float | Literal["chosen"] | None = None,
     max_bad_fraction: float = 0.01,
+    budget_usd: float | None = None,
+    budget_tokens: int | None = None,
+    token_prices: tuple[float, float] | None = None,
     tracking_uri: str | None = None,
     files: str | None = None,
     address: str | None = None,
@@ -57,17 +65,24 @@ def predict(
     parts, here or in an object store; columns of ``keep`` are handed on. ``unknown_below``: a
     score, or ``chosen`` for the one chosen on validation for the experiment's wanted precision.
 
+    A classifier that asks an endpoint does so from this process alone, chunk by chunk, and every
+    answer is kept among the files as it comes: killed and started again, nothing kept is paid
+    twice. ``budget_usd`` and ``budget_tokens`` limit what one start of the command pays, by
+    ``token_prices``, USD for 1000 tokens of prompt and of answer.
+
     Raises:
+        BudgetError: the budget is spent; the same command goes on where it stopped.
         ConfigError: ``output`` has no known ending, or holds the labels of another run.
         DataError: ``data`` can't be read, or more than ``max_bad_fraction`` of its rows are bad;
             the labels of the others are then kept for the next run.
         ModelError: ``model`` can't be found.
     """
     from llmembed.methods import load
+    from llmembed.pipelines.answering import asks_endpoint, settings_of_a_run
     from llmembed.pipelines.labelling import Chunks, MakeLabeller
     from llmembed.pipelines.models import find_classifier
     from llmembed.pipelines.parts import Parts
-    from llmembed.pipelines.prompting import refuse_endpoint
+    from llmembed.pipelines.prompting import cache_of
     from llmembed.pipelines.writing import write_whole
     from llmembed.texts import readers
 
@@ -76,7 +91,7 @@ def predict(
     if suffix not in ("", *FORMATS):
         raise ConfigError(f"--output {output}: write {', '.join(FORMATS)} or a folder")
     check_writable(json_path)
-    _check_apart(output, data)
+    check_apart(output, data)
     for option, share in (
         ("--unknown-below", None if unknown_below == "chosen" else unknown_below),
         ("--max-bad-fraction", max_bad_fraction),
@@ -87,17 +102,26 @@ def predict(
         place = tracking_files(runtime.files)
         folder = find_classifier(model, files=place, tracking_uri=tracking_uri)
         classifier = load(folder)
-        refuse_endpoint(classifier, folder)
+        of_a_run, proviso = settings_of_a_run(
+            classifier,
+            folder,
+            cache=cache_of(runtime.files),
+            budget_usd=budget_usd,
+            budget_tokens=budget_tokens,
+            token_prices=token_prices,
+        )
+        if proviso is not None:
+            console().print(proviso, style="yellow", soft_wrap=True)
         below = _thresholds(classifier, folder, unknown_below)
         _check_columns(classifier, keep, scores)
         parts = Parts(address=output if not suffix else f"{output}.parts")
         quarantine = f"{_absolute(output).rstrip('/')}.quarantine"
         made = readers(list(data), text_column, CHUNK_ROWS, keep=keep, quarantine_folder=quarantine)
-        _claim(
+        claim(
             parts,
             {
-                "classifier": _digest(folder),
-                "data": _identity(data),
+                "classifier": digest_of(folder),
+                "data": identity_of(data),
                 "text_column": text_column,
                 "keep": list(keep),
                 "scores": scores,
@@ -107,19 +131,31 @@ def predict(
         )
         done = frozenset(parts.names())
         if not done:
-            _clear(quarantine)
+            clear(quarantine)
         reused = sum(parts.rows(name) for name in done)
+        paying = asks_endpoint(classifier)
+        if of_a_run and not paying and runtime.machines > 1:
+            of_a_run = {}  # a cache of answers lies on one machine's disk
         make = MakeLabeller.of(
-            folder, parts=parts, keep=tuple(keep), scores=scores, unknown_below=below
+            folder,
+            parts=parts,
+            keep=tuple(keep),
+            scores=scores,
+            unknown_below=below,
+            of_a_run=of_a_run,
         )
+        labeller = make() if paying else None
+        # Whatever asks an endpoint shares one budget, one limit of calls at once and one cache.
+        where = make_runtime(files=files, local=True) if paying else runtime
+        stages = [Stage(make=make if labeller is None else lambda: labeller, rows=1, model=True)]
         chunks = [Chunks(number=n, reader=reader, done=done) for n, reader in enumerate(made)]
-        stages = [Stage(make=make, rows=1, model=True)]
-        rows, usage = 0, Usage()
-        for table in runtime.map_texts(chunks, stages, label="predict"):
+        rows, unread, usage = 0, 0, Usage()
+        for table in where.map_texts(chunks, stages, label="predict"):
             for record in table.to_pylist():
                 _check_seen(parts, record["part"])
-                rows += record["rows"]
+                rows, unread = rows + record["rows"], unread + record["unread"]
                 usage += Usage.from_json(json.loads(record["usage"]))
+        paid = labeller.classifier.generator.paid() if labeller else Usage()  # type: ignore[attr-defined]
     bad = _count_lines(quarantine)
     _check_rows(rows + reused, bad, max_bad_fraction, data, quarantine)
     parts.tidy()
@@ -130,43 +166,23 @@ def predict(
         rows=rows + reused,
         reused_rows=reused,
         bad_rows=bad,
+        unread_rows=unread,
         seconds=time.perf_counter() - start,
         usage=usage,
+        paid=paid,
+        paid_usd=of_a_run["prices"].cost(paid) if paying else 0.0,
         output=output,
         quarantine=quarantine,
     )
     _say(result)
-    write_json(json_path, {**vars(result), "usage": usage.to_json()})
+    told = {"usage": usage.to_json(), "paid": paid.to_json()}
+    write_json(json_path, {**vars(result), **told})
     return result
 
 
 def _absolute(path: str) -> str:
     """A worker's working directory is another one."""
     return path if "://" in path else str(Path(path).resolve())
-
-
-def _check_apart(output: str, data: Sequence[str]) -> None:
-    """Labels written among the data would be read as data when the run is resumed, and a file
-    of the data must not be written over."""
-    from llmembed.texts.files import expand
-
-    if output in [file.address for file in expand(data)]:
-        raise ConfigError(f"--output {output} is one of the files to label: write it elsewhere")
-    if "://" in output:
-        return
-    target = Path(output).resolve()
-    if target in [Path(f.address).resolve() for f in expand(data) if "://" not in f.address]:
-        raise ConfigError(f"--output {output} is one of the files to label: write it elsewhere")
-    for source in data:
-        if "://" not in source and set(source) & set("*?[") and target.match(source):
-            raise ConfigError(f"--output {output} matches --data {source}: write it elsewhere")
-    for source in data:
-        if "://" not in source and Path(source).is_dir():
-            folder = Path(source).resolve()
-            if folder == target or folder in target.parents:
-                raise ConfigError(
-                    f"--output {output} lies inside --data {source}: write it elsewhere"
-                )
 
 
 def _thresholds(
@@ -193,55 +209,6 @@ def _check_columns(classifier: Classifier, keep: Sequence[str], scores: bool) ->
     for name in keep:
         if name in ours:
             raise ConfigError(f"--keep {name}: the answers have a column of that name")
-
-
-def _claim(parts: Parts, run: dict[str, Any]) -> None:
-    """Note whose labels ``parts`` holds; raise if they are another run's."""
-    earlier = parts.run()
-    if earlier is None:
-        if parts.names() or parts.others():
-            raise ConfigError(
-                f"{parts.address} is not empty and holds no run of ours: choose another --output"
-            )
-    elif parts.names():
-        changed = [key.replace("_", " ") for key in run if earlier.get(key) != run[key]]
-        if changed:
-            raise ConfigError(
-                f"{parts.address} holds the labels of another run (not the same "
-                f"{', '.join(changed)}): choose another --output, or remove it"
-            )
-    parts.claim(run)
-
-
-def _clear(folder: str) -> None:
-    """Remove the bad rows that an earlier run set aside: this run starts anew."""
-    import pyarrow.fs as pafs
-
-    from llmembed.texts.files import filesystem_of
-
-    filesystem, path = filesystem_of(folder)
-    if filesystem.get_file_info(path).type == pafs.FileType.Directory:
-        filesystem.delete_dir(path)
-
-
-def _digest(folder: Path) -> str:
-    """Of a classifier's files, names and contents."""
-    digest = hashlib.sha256()
-    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
-        digest.update(path.relative_to(folder).as_posix().encode() + b"\0" + path.read_bytes())
-    return digest.hexdigest()
-
-
-def _identity(data: Sequence[str]) -> list[list[Any]]:
-    """Address, size in bytes and time of every file, so that changed data is noticed."""
-    from llmembed.texts.files import expand, filesystem_of
-
-    found: list[list[Any]] = []
-    for file in expand(data):
-        filesystem, path = filesystem_of(file.address)
-        info = filesystem.get_file_info(path)
-        found.append([file.address, info.size, info.mtime_ns])
-    return found
 
 
 def _check_seen(parts: Parts, name: str) -> None:
@@ -284,6 +251,14 @@ def _say(result: Predicted) -> None:
     out.print(f"labelled {result.rows:,} texts in {result.seconds:.1f} s -> {result.output}")
     if result.reused_rows:
         out.print(f"{result.reused_rows:,} of them were labelled by an earlier run")
+    if result.paid.calls or result.paid_usd:
+        tokens = result.paid.prompt_tokens + result.paid.completion_tokens
+        out.print(
+            f"asked in {result.paid.calls:,} calls and {tokens:,} tokens, "
+            f"about {result.paid_usd:.4g} USD"
+        )
+    if result.unread_rows:
+        out.print(f"{result.unread_rows:,} texts got no readable answer: their label is empty")
     if result.bad_rows:
         out.print(
             f"{result.bad_rows:,} bad rows set aside in {result.quarantine}, with their reasons"

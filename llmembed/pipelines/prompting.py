@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llmembed.contract import Classifier, Method, Usage
-from llmembed.errors import ConfigError, UnsupportedError
+from llmembed.contract import Method, Usage
+from llmembed.errors import ConfigError
 from llmembed.experiment import Experiment
 from llmembed.experiment.mistakes import suggest
 from llmembed.experiment.prompting import CarpSettings, PromptSettings
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 ASKING = (PromptSettings, CarpSettings)
 RESPONSES = "responses.sqlite"
 """The cache of answers, beside the embedding store."""
+TOKEN_PRICES = ("usd_per_1000_prompt_tokens", "usd_per_1000_completion_tokens")
 
 
 class Generators:
@@ -75,17 +76,22 @@ def check_keys(experiment: Experiment, names: Sequence[str]) -> None:
             )
 
 
-def refuse_endpoint(classifier: Classifier, folder: Path) -> None:
-    """Raise ``UnsupportedError`` for a classifier that asks an endpoint: on many actors neither a
-    budget nor the cache of answers would hold."""
-    generator = getattr(classifier, "generator", None)
-    told: dict[str, Any] = getattr(generator, "to_json", dict)()
-    if told.get("kind") == "endpoint":
-        raise UnsupportedError(
-            f"{folder} asks {told.get('model')} at {told.get('base_url')}, which costs by the call "
-            "and is not bounded here: use llmembed.load(folder).predict(texts), or label files "
-            "with a classifier of your own machines"
-        )
+def default_prices(experiment: Experiment, names: Sequence[str]) -> str | None:
+    """One line where a budget in USD is counted by prices that nobody set, else None. ``names``:
+    the methods of ``experiment`` that are run."""
+    methods = (experiment.methods[name] for name in names)
+    asked = {each.generator for each in methods if isinstance(each, PromptSettings | CarpSettings)}
+    limited = sorted(
+        name
+        for name in asked & {*experiment.generators}
+        if experiment.generators[name].budget_usd is not None
+    )
+    unset = [key for key in TOKEN_PRICES if key not in experiment.prices.model_fields_set]
+    if not limited or not unset:
+        return None
+    told = " and ".join(f"prices.{key} ({getattr(experiment.prices, key):g})" for key in unset)
+    where = ", ".join(f"generators.{name}.budget_usd" for name in limited)
+    return f"{where}: USD are counted at the default of {told}; set what your endpoint charges"
 
 
 def cache_of(files: str) -> Path:

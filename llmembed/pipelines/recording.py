@@ -129,6 +129,7 @@ def figures(result: Result) -> dict[str, float | None]:
         "energy_joules_estimated": sum(usage.estimated_joules.values()),
         "cost_usd": result.cost_usd,
         "tokens": float(result.tokens),
+        "calls": float(usage.calls),
         "parameters_trained": result.parameters_trained,
     }
     if result.latency is not None:

@@ -180,13 +180,48 @@ def test_retries_are_bounded_and_a_failure_is_not_cached(tmp_path: Path) -> None
         assert generator.generate(prompts(2), Sampling())[1].text == "answer 1"
 
 
-def test_an_endpoint_that_answers_nothing_is_given_up() -> None:
+def test_after_twenty_calls_in_a_row_without_an_answer_the_run_stops(tmp_path: Path) -> None:
+    cache = ResponseCache(tmp_path / "answers.sqlite")
     with OpenAIServer() as server:
-        server.fail(*["500"] * 500)
-        generator = ask(server, retries=0, concurrency=4)
-        with pytest.raises(ModelError, match="answered none of the first 8 prompts"):
-            generator.generate(prompts(100), Sampling())
-        assert len(server.calls) < 14
+        server.fail(*[""] * 30, *["500"] * 500)
+        generator = ask(server, retries=1, concurrency=4, cache=cache)
+        with pytest.raises(ModelError, match=r"no answer to 20 calls in a row.*500.*is kept"):
+            generator.generate(prompts(200), Sampling())
+        assert cache.count() == generator.paid().calls == 30
+        assert 30 + 2 * 20 <= len(server.calls) <= 30 + 2 * 23  # those under way may end
+        server.faults.clear()
+        before = len(server.calls)
+        assert all(a.finish == "stop" for a in generator.generate(prompts(200), Sampling()))
+        assert len(server.calls) - before == 170
+
+
+def test_an_answer_in_between_goes_on_and_runs_are_counted_together() -> None:
+    with OpenAIServer() as server:
+        generator = ask(server, retries=0, concurrency=1, give_up_after=3)
+        server.fail(*["500", "500", ""] * 4)
+        found = generator.generate(prompts(12), Sampling())
+        assert [a.finish for a in found] == ["failed", "failed", "stop"] * 4
+        server.fail("500", "500", "500")
+        assert [a.finish for a in generator.generate(prompts(2), Sampling())] == ["failed"] * 2
+        with pytest.raises(ModelError, match="no answer to 3 calls in a row"):
+            generator.generate(prompts(5), Sampling())
+        assert len(server.calls) == 15
+        with pytest.raises(ConfigError, match="give_up_after"):
+            ask(server, give_up_after=0)
+
+
+def test_scores_are_given_up_too() -> None:
+    with OpenAIServer() as server:
+        generator = ask(server, scores="echo", retries=0, concurrency=1, give_up_after=4)
+        server.fail("500", "", *["503"] * 9)
+        with pytest.raises(ModelError, match="no answer to 4 calls in a row"):
+            generator.score(prompts(9), ["earn", "ship"])
+        assert len(server.calls) == 6
+
+
+def test_an_endpoint_that_can_not_be_reached_has_spent_nothing() -> None:
+    with OpenAIServer() as server:
+        pass
     unreachable = EndpointGenerator(
         model="m", base_url=server.url, api_key_env=None, retries=1, concurrency=1
     )

@@ -12,7 +12,13 @@ from generate_program import prompts as local_prompts
 from openai_server import OpenAIServer
 from tiny_llama import save_tiny_llama
 
-from llmembed.generation import EndpointGenerator, ResponseCache, Sampling, estimate
+from llmembed.generation import (
+    EndpointGenerator,
+    ResponseCache,
+    Sampling,
+    estimate,
+    estimate_scores,
+)
 from llmembed.generation.building import build_generator
 from llmembed.metering import Prices
 
@@ -59,3 +65,46 @@ def test_a_local_model_is_timed_and_what_it_answered_is_kept(tmp_path: Path) -> 
     generator.generate(local_prompts(100), sampling)
     used = generator.used()
     assert used.tokens == pytest.approx(found.prompt_tokens + found.completion_tokens, rel=0.05)
+
+
+def test_scoring_at_an_endpoint_is_a_call_for_each_label(tmp_path: Path) -> None:
+    labels = ["earn", "money market"]
+    settings = {
+        "model": "m",
+        "api_key_env": None,
+        "scores": "echo",
+        "cache": ResponseCache(tmp_path / "answers.sqlite"),
+    }
+    with OpenAIServer() as server:
+        generator = EndpointGenerator(base_url=server.url, **settings)
+        before = estimate_scores(generator, [*prompts(80), *prompts(10)], labels)
+        assert server.calls == []
+        assert (before.calls, before.cached, before.sampled) == (160, 0, 64)
+        generator.score(prompts(80), labels)
+        assert len(server.billed) == before.calls
+        assert server.completion_tokens == before.completion_tokens
+        assert server.prompt_tokens <= before.prompt_tokens
+        assert generator.prices.cost(generator.paid()) <= before.usd
+        # Two texts more, and a label more for those there were.
+        after = estimate_scores(generator, prompts(82), [*labels, "ship"])
+        assert (after.calls, after.cached) == (80 + 2 * 3, 160)
+        generator.score(prompts(82), [*labels, "ship"])
+        assert len(server.billed) == before.calls + after.calls
+
+
+def test_scoring_by_a_local_model_is_timed_as_scoring(tmp_path: Path) -> None:
+    cache = ResponseCache(tmp_path / "answers.sqlite")
+    generator = make(save_tiny_llama(tmp_path / "tiny"), cache=cache)
+    labels = ["earn", "money-fx", "the price of oil"]
+    found = estimate_scores(generator, local_prompts(50), labels, sample=50)
+    assert cache.count() == 0, "nothing was written"
+    assert (found.calls, found.cached, found.timed) == (150, 0, 4)
+    assert found.completion_tokens == 0
+    assert found.seconds is not None and found.seconds > 0
+    generator.used()
+    left = estimate_scores(generator, local_prompts(50), labels, timed=0)
+    assert (left.calls, left.cached) == (46 * 3, 4 * 3), "those timed are kept for the run"
+    generator.score(local_prompts(50), labels)
+    assert generator.used().tokens == found.prompt_tokens
+    nothing = estimate_scores(generator, local_prompts(50), labels)
+    assert (nothing.calls, nothing.prompt_tokens, nothing.seconds) == (0, 0, 0.0)

@@ -16,7 +16,7 @@ from generate_program import SYSTEM, make, prompts
 from tiny_llama import CHAT_TEMPLATE, save_tiny_llama
 
 from llmembed.cluster import LocalRuntime, RayRuntime
-from llmembed.errors import ModelError, UnsupportedError, UserError
+from llmembed.errors import ModelError, UserError
 from llmembed.generation import LocalGenerator, Message, Prompt, ResponseCache, Sampling
 from llmembed.generation.building import build_generator
 
@@ -245,8 +245,6 @@ def test_what_is_untrained_says_so_and_what_is_missing_too(tiny: Path, tmp_path:
     assert generator.name.startswith("tiny-llama@sha256-") and generator.gives_scores
     again = build_generator(generator.to_json())
     assert (again.name, again.machinery_only) == (generator.name, generator.machinery_only)
-    with pytest.raises(UnsupportedError, match="vllm serve"):
-        make(tiny, backend="vllm")
     with pytest.raises(ModelError, match="no folder"):
         make(tmp_path / "nothing")
 

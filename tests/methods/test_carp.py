@@ -20,11 +20,12 @@ from llmembed.errors import BudgetError, ConfigError, UnsupportedError
 from llmembed.evaluation import evaluate
 from llmembed.generation import Budget
 from llmembed.generation.building import build_generator
+from llmembed.metering import Prices
 from llmembed.methods import load
 from llmembed.methods.asking import InvalidAnswers
 from llmembed.methods.carp import Carp
 from llmembed.methods.carp_classifier import CarpClassifier
-from llmembed.methods.voting import Rounds, voted
+from llmembed.methods.voting import Rounds, comparable, voted
 from llmembed.texts import Corpus
 
 ONE_ROUND = Rounds(number=1, temperature=0.0)
@@ -226,6 +227,31 @@ def test_a_round_without_a_label_line_does_not_outvote_sure_ones(runtime):
     assert answer.scores[0, 1] == pytest.approx(1.0, abs=1e-6)
 
 
+def test_where_a_round_tells_no_log_probabilities_the_rounds_of_that_text_are_counted(runtime):
+    def rule(prompt, sampling):
+        text, logprobs = divided(prompt, sampling)
+        hidden = asked_text(prompt) == "partly" and sampling.seed % 3 == 1
+        return (text, None) if hidden else (text, logprobs)
+
+    method = Carp(generator=Scripted(rule=rule), k=0, rounds=Rounds(number=3, vote="weighted"))
+    classifier = fit(method, news(6), runtime)
+    answer = classifier.predict(["partly", "wholly"], runtime)["topic"]
+    assert answer.labels.tolist() == [1, 0], "two against one, though the one is sure; by weight"
+    assert answer.scores[0].tolist() == pytest.approx([1 / 3, 2 / 3, 0])
+    assert answer.scores[1, 0] == pytest.approx(9 / 13, abs=1e-6)
+    (note,) = [note for note in classifier.notes if "majority" in note]
+    assert note.startswith("of 2 texts: 1 were voted on")
+
+
+def test_a_round_that_does_not_vote_needs_no_weight():
+    labels = np.array([[0, 0], [1, 1], [1, -1]])
+    told = np.array([[0.9, 0.9], [0.2, 0.2], [np.nan, np.nan]])
+    weights, counted = comparable(labels, told)
+    assert counted == 1
+    np.testing.assert_array_equal(weights, [[1, 0.9], [1, 0.2], [1, 1]])
+    assert voted(labels, weights, 2).labels.tolist() == [1, 0]
+
+
 def test_unreadable_rounds_do_not_vote(runtime):
     def rule(prompt, sampling):
         if asked_text(prompt) == "lost" or sampling.seed in (0, 1):
@@ -386,6 +412,21 @@ def test_the_whole_of_carp_costs_what_the_server_counted(server, view, runtime, 
     saved[0].save(tmp_path / "saved")
     loaded = load(tmp_path / "saved")
     assert loaded.predict([corpus.test.texts[0]])["topic"].labels.tolist() == [0]
+
+
+@pytest.mark.parametrize("tokens", [2_000, 4_000, 8_000])
+def test_a_failed_row_bears_all_that_was_asked_until_then(tokens, server, view, runtime, tmp_path):
+    corpus = Corpus(
+        name="news", tasks=(TOPIC,), train=news(30), valid=news(6, 1), test=news(12, 2), digest="d"
+    )
+    settings = described(server, tmp_path, budget_tokens=tokens, concurrency=2)
+    method = Carp(generator=build_generator(settings), k=4, view=view, rounds=ONE_ROUND)
+    (result,) = evaluate(method, corpus, runtime, seeds=[0])
+    assert result.status == "failed" and "budget" in result.reason
+    assert result.usage.calls == len(server.billed) > 0
+    assert result.usage.prompt_tokens == server.prompt_tokens
+    assert result.usage.completion_tokens == server.completion_tokens
+    assert result.cost_usd == pytest.approx(Prices().cost(result.usage))
 
 
 def test_a_spent_budget_stops_and_the_rest_is_not_paid_again(server, view, runtime, tmp_path):

@@ -102,6 +102,40 @@ def test_a_dry_run_asks_nothing_and_comes_out_above_what_is_spent(compared, serv
     assert told >= server.prompt_tokens + server.completion_tokens
 
 
+def test_a_dry_run_of_scored_labels_counts_what_the_server_then_counts(table, tmp_path):
+    with OpenAIServer() as server:
+        words = [
+            "compare", "prompting",
+            "--data", str(table),
+            "--local",
+            "--files", str(tmp_path / "files"),
+            "--methods", "lexical,io",
+            "data.limit=30",
+            "generators.llm.model=scripted",
+            f"generators.llm.base_url={server.url}",
+            "generators.llm.api_key_env=null",
+            "generators.llm.scores=echo",
+            "methods.io.k=3",
+            "methods.io.demonstrations=random",
+            "methods.io.decision=score",
+            "methods.io.calibrate=true",
+        ]  # fmt: skip
+        dry = [*words, "--dry-run", "--json", str(tmp_path / "dry.json")]
+        assert main(dry) == 0
+        assert server.calls == []
+        (before,) = json.loads((tmp_path / "dry.json").read_text())
+        assert main(words) == 0
+        said = before["parts"]["scores"]
+        assert said["calls"] == len(server.billed)
+        assert said["calls"] == (42 + 3) * 3, "the texts without content too"
+        assert said["completion_tokens"] == server.completion_tokens
+        assert said["prompt_tokens"] >= server.prompt_tokens
+        assert main(dry) == 0
+        (again,) = json.loads((tmp_path / "dry.json").read_text())
+        assert again["parts"]["scores"]["calls"] == 0
+        assert again["parts"]["scores"]["cached"] == said["calls"]
+
+
 def test_the_leaderboard_shows_what_was_asked_and_never_crowns_machinery(compared):
     _, _, board = compared
     rows = {row["label"]: row for row in board["rows"]}
@@ -121,13 +155,19 @@ def test_the_leaderboard_shows_what_was_asked_and_never_crowns_machinery(compare
 
 def test_what_the_rows_bear_is_what_the_server_counted(compared, server):
     _, _, board = compared
-    results = [r for r in board["results"] if r["label"] == "zero_shot"]
-    (result,) = results
-    on_test = result["predict_usage"]["calls"]
-    assert on_test == 30
-    asked = [c for c in server.billed if "Here is how" not in str(c.messages)]
-    plain = [c for c in asked if str(c.messages).rstrip("'}] ").endswith("Label:")]
-    assert result["predict_usage"]["prompt_tokens"] <= sum(c.prompt_tokens for c in plain)
+    rows = {row["label"]: row for row in board["rows"]}
+    asked = [rows[name] for name in ("io", "zero_shot", "five_shot", "carp")]
+    # Texts are distinct, and so is what each method asks: validation and test, once each.
+    assert sum(row["calls"] for row in asked) == len(server.billed)
+    tokens = server.prompt_tokens + server.completion_tokens
+    embedding = sum(r["fit_usage"]["tokens"] + r["valid_usage"]["tokens"]
+                    + r["predict_usage"]["tokens"] for r in board["results"]
+                    if r["label"] in ("io", "zero_shot", "five_shot", "carp"))  # fmt: skip
+    assert sum(row["tokens"] for row in asked) == tokens + embedding
+    (result,) = [r for r in board["results"] if r["label"] == "zero_shot"]
+    assert result["fit_usage"]["calls"] == 0
+    assert (result["valid_usage"]["calls"], result["predict_usage"]["calls"]) == (12, 30)
+    assert rows["lexical"]["calls"] == 0
 
 
 def test_again_costs_nothing_and_says_the_same(compared, words, server, tmp_path, monkeypatch):
@@ -145,15 +185,39 @@ def test_again_costs_nothing_and_says_the_same(compared, words, server, tmp_path
 
 def test_a_budget_fails_the_row_before_it_is_exceeded(words, server, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
-    before = server.prompt_tokens + server.completion_tokens
+    before, calls = server.prompt_tokens + server.completion_tokens, len(server.billed)
     path = tmp_path / "budget.json"
-    budget = ["generators.llm.budget_tokens=1500", "methods.zero_shot.text_kind=cable"]
+    budget = ["generators.llm.budget_tokens=2200", "methods.zero_shot.text_kind=cable"]
     main(["compare", *words, *budget, "--methods", "lexical,zero_shot", "--json", str(path)])
     rows = {row["label"]: row for row in json.loads(path.read_text())["rows"]}
-    assert rows["zero_shot"]["status"].startswith("failed")
-    assert "budget" in rows["zero_shot"]["status"]
-    assert server.prompt_tokens + server.completion_tokens - before <= 1500
-    assert KEY not in capsys.readouterr().out
+    row = rows["zero_shot"]
+    assert row["status"].startswith("failed")
+    assert "budget" in row["status"]
+    spent = server.prompt_tokens + server.completion_tokens - before
+    assert 0 < spent <= 2200
+    # On validation, and on test until it failed.
+    assert len(server.billed) - calls == row["calls"] > 12
+    assert row["tokens"] == spent
+    assert row["cost_usd"] == pytest.approx(spent * 0.002 / 1000, rel=0.01)
+    said = capsys.readouterr().out
+    assert f"Until then it took {row['calls']:.0f} calls" in " ".join(said.split())
+    assert KEY not in said
+
+
+def test_usd_counted_at_prices_nobody_set_are_said_once(words, server, monkeypatch, capsys):
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    run = ["compare", *words, "--methods", "lexical,zero_shot", "generators.llm.budget_usd=5"]
+    for more in ([], ["--dry-run"]):
+        main([*run, *more])
+        lines = [n for n in capsys.readouterr().out.splitlines() if "default" in n]
+        assert len(lines) == 1, lines
+        assert "generators.llm.budget_usd" in lines[0] and "(0.002)" in lines[0]
+        main([*run, *more, "prices.usd_per_1000_prompt_tokens=0.01"])
+        lines = [n for n in capsys.readouterr().out.splitlines() if "at the default" in n]
+        assert len(lines) == 1 and "prompt_tokens" not in lines[0].replace("budget", "")
+        both = "{usd_per_1000_prompt_tokens: 0.01, usd_per_1000_completion_tokens: 0.002}"
+        main([*run, *more, f"prices={both}"])
+        assert "at the default" not in capsys.readouterr().out
 
 
 def test_a_local_model_is_asked_and_marked(table, tmp_path, capsys):
@@ -188,7 +252,7 @@ def test_a_key_given_in_place_of_its_variable_is_not_repeated(words, capsys):
     assert KEY not in said
 
 
-def test_files_are_not_labelled_by_an_endpoint(words, table, tmp_path, monkeypatch, capsys):
+def test_a_fitted_prompt_labels_files(words, server, table, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     saved = tmp_path / "saved"
     real = [word for word in words if "machinery_only" not in word]
@@ -196,9 +260,19 @@ def test_files_are_not_labelled_by_an_endpoint(words, table, tmp_path, monkeypat
     assert main(fit) == 0
     assert KEY not in (saved / "classifier.json").read_text()
     capsys.readouterr()
-    asked = ["--model", str(saved), "--data", str(table), "--output", str(tmp_path / "out.csv")]
-    assert main(["predict", *asked, "--local", "--files", str(tmp_path / "files")]) == 2
-    assert "is not bounded here" in capsys.readouterr().err
+    before = len(server.calls)
+    files = words[words.index("--files") + 1]
+    output = tmp_path / "labels.jsonl"
+    asked = ["--model", str(saved), "--data", str(table), "--output", str(output)]
+    assert main(["predict", *asked, "--files", files, "--budget-usd", "1"]) == 0
+    rows = [json.loads(line) for line in output.read_text().splitlines()]
+    assert [row["label"] for row in rows] == [topic_in(row["text"]) for row in rows]
+    assert len(rows) == 150
+    assert len(server.calls) - before == 150 - 42, "validation and test were asked by the fit"
+    said = capsys.readouterr().out
+    assert "asked in 108 calls" in said
+    assert "--budget-usd: USD are counted at the default of 0.002" in said
+    assert KEY not in said
 
 
 def test_mistakes_are_one_sentence(words, capsys, monkeypatch):

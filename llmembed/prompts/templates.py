@@ -22,13 +22,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from llmembed.errors import ConfigError
-from llmembed.generation.request import Message, Prompt, Role
+from llmembed.prompts.messages import Message, Prompt, Role
 
 Variant = Literal["label", "io", "tasks", "slots", "carp_clues", "carp_reasoning", "carp_answer"]
 
 PART = re.compile(r"^==\s*(\w+)\s*==\s*$", re.MULTILINE)
 PLACEHOLDER = re.compile(r"\{([a-z_]+)\}")
-PROMPTS = Path(__file__).parent / "prompts"
+PROMPTS = Path(__file__).parent
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,7 @@ from typing import Any
 
 from llmembed.contract import Task
 from llmembed.errors import UnsupportedError
-from llmembed.generation.json_in_prose import key, values_in, without_thoughts
+from llmembed.prompts.json_in_prose import key, values_in, without_thoughts
 
 OUTSIDE = "O"
 _NOTHING = {"o", "0", "other", "others", "none", "null", "outside", "noslot", ""}

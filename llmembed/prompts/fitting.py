@@ -5,16 +5,28 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import numpy as np
 
 from llmembed.errors import UnsupportedError
-from llmembed.generation.request import Generator, Prompt
+from llmembed.prompts.messages import Prompt
 
 Shown = TypeVar("Shown")
 Build = Callable[[int, str, Sequence[Shown]], Prompt]
 """(row, text, blocks shown) -> prompt."""
+
+
+class CountsTokens(Protocol):
+    """What is to be known of a generator to fit its prompts."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def context(self) -> int | None: ...
+
+    def count_tokens(self, prompts: Sequence[Prompt]) -> list[int]: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +41,7 @@ class Fitted:
 
 
 def fit_prompts(
-    generator: Generator,
+    generator: CountsTokens,
     build: Build[Shown],
     texts: Sequence[str],
     blocks: Sequence[Sequence[Shown]],
@@ -79,7 +91,7 @@ def fit_prompts(
 
 
 def _most(
-    generator: Generator,
+    generator: CountsTokens,
     rows: Sequence[int],
     highest: Sequence[int],
     build: Callable[[int, int], Prompt],

@@ -12,10 +12,10 @@ from scripted_generator import Scripted, asked_text, whole
 
 from llmembed.contract import Examples, Task
 from llmembed.errors import ConfigError, UnsupportedError
-from llmembed.generation.fitting import fit_prompts
-from llmembed.generation.question import Question, variant_of
-from llmembed.generation.templates import FORMS, PROMPTS, parse_template, read_template
-from llmembed.generation.verbalisers import KINDS, NAMES, kind_of, names_of
+from llmembed.prompts.fitting import fit_prompts
+from llmembed.prompts.question import Question, variant_of
+from llmembed.prompts.templates import FORMS, PROMPTS, parse_template, read_template
+from llmembed.prompts.verbalisers import KINDS, NAMES, kind_of, names_of
 
 TOPIC = Task(name="topic", classes=tuple(NAMES["20ng"]["topic"]))
 ROOT = Task(name="root", classes=tuple(NAMES["20ng"]["root"]))

@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Sequence
 
-from llmembed.generation.json_in_prose import after_thoughts
+from llmembed.prompts.json_in_prose import after_thoughts
 
 LINE_CUE = re.compile(
     r"^[\s>*#\"'`-]*(?:final\s+|my\s+)?(?:label|answer|category|class|output)[\s*\"'`]*[:=][ \t*]*",

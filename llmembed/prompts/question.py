@@ -14,12 +14,12 @@ from typing import Any
 
 from llmembed.contract import Examples, Task
 from llmembed.errors import UnsupportedError
-from llmembed.generation.json_in_prose import fields_in, without_thoughts
-from llmembed.generation.parsing import LabelReader, Reading
-from llmembed.generation.request import Prompt
-from llmembed.generation.slot_parsing import SlotReader, SlotReading
-from llmembed.generation.templates import Template, Variant
-from llmembed.generation.worked_answers import label_span, label_text
+from llmembed.prompts.json_in_prose import fields_in, without_thoughts
+from llmembed.prompts.messages import Prompt
+from llmembed.prompts.parsing import LabelReader, Reading
+from llmembed.prompts.slot_parsing import SlotReader, SlotReading
+from llmembed.prompts.templates import Template, Variant
+from llmembed.prompts.worked_answers import label_span, label_text
 
 Block = Mapping[str, str]
 """One demonstration: ``text`` and ``answer``, for worked answers also ``clues``, ``reasoning``."""

@@ -8,12 +8,12 @@ import pytest
 
 from llmembed.contract import Task
 from llmembed.errors import ConfigError, UnsupportedError
-from llmembed.generation.parsing import LabelReader
-from llmembed.generation.question import Question
-from llmembed.generation.slot_parsing import SlotReader
-from llmembed.generation.templates import read_template
-from llmembed.generation.verbalisers import NAMES, names_of
-from llmembed.generation.worked_answers import label_probability, label_text
+from llmembed.prompts.parsing import LabelReader
+from llmembed.prompts.question import Question
+from llmembed.prompts.slot_parsing import SlotReader
+from llmembed.prompts.templates import read_template
+from llmembed.prompts.verbalisers import NAMES, names_of
+from llmembed.prompts.worked_answers import label_probability, label_text
 
 R8 = Task(name="label", classes=tuple(NAMES["r8"]["label"]))
 READER = LabelReader(task=R8, names=names_of(R8, benchmark="r8"))

@@ -13,7 +13,7 @@ from typing import Any
 
 from llmembed.contract import Task
 from llmembed.errors import ConfigError
-from llmembed.generation.json_in_prose import fields_in, key, values_in, without_thoughts
+from llmembed.prompts.json_in_prose import fields_in, key, values_in, without_thoughts
 
 CUE_WORDS = "label answer category class topic intent sentiment output result prediction"
 NEGATION = re.compile(

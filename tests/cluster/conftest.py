@@ -1,0 +1,6 @@
+"""The tiny Llama lies with the generators' tests."""
+
+import sys
+from pathlib import Path
+
+sys.path.append(str(Path(__file__).parent.parent / "generation"))
