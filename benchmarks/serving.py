@@ -87,9 +87,9 @@ def _prepare(folder: Path, options: argparse.Namespace) -> list[str]:
     from llmembed.cluster import LocalRuntime
     from llmembed.contract import Silent
     from llmembed.methods.probe import Probe
-    from llmembed.texts import load_corpus
+    from llmembed.texts import CorpusSource, load_corpus
 
-    corpus = load_corpus(options.data, quarantine_folder=folder / "bad")
+    corpus = load_corpus(CorpusSource.benchmark(options.data), quarantine_folder=folder / "bad")
     train = corpus.train.select(range(min(options.train, len(corpus.train))))
     valid = corpus.valid.select(range(min(200, len(corpus.valid))))
     spec = resolve(options.model, reads="mean:1", max_tokens=256)
@@ -172,11 +172,13 @@ def _serve_ours(folder: str) -> int:
         def __serve_build_asgi_app__(self) -> FastAPI:
             app = FastAPI()
 
-            @app.post("/predict")
-            async def predict(request: Request) -> list[dict[str, Any]]:
+            async def predict(request: Any) -> list[dict[str, Any]]:
                 await request.json()
                 return [{"label": "a", "score": 1.0}]
 
+            # FastAPI can't look up the names of a function's own imports.
+            predict.__annotations__["request"] = Request
+            app.post("/predict", response_model=None)(predict)
             return app
 
     def ready(where: str) -> None:

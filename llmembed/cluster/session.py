@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import socket
 import sys
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -60,11 +62,12 @@ def connect(address: str | None = None) -> Session:
         return _session(started=False)
     address = address or os.environ.get(ADDRESS_VARIABLE)
     if address is None or address == "local":
-        _start()
+        with _own_terminate():
+            _start()
         return _session(started=True)
     try:
         _check_reachable(address)
-        with _quiet_core():
+        with _quiet_core(), _own_terminate():
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     except (OSError, RuntimeError, ValueError) as error:
         lines = str(error).strip().splitlines() or [repr(error)]
@@ -93,6 +96,16 @@ def _start() -> None:
             log_to_driver=False,
             logging_level=logging.ERROR,
         )
+
+
+@contextmanager
+def _own_terminate() -> Iterator[None]:
+    """Ray puts handlers of its own for SIGTERM into the driver, one of which prints where the
+    process stood and ends it at once."""
+    handler = signal.getsignal(signal.SIGTERM)
+    yield
+    if callable(handler) and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, handler)
 
 
 @contextmanager
