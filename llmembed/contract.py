@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     import pyarrow as pa
 
+    from llmembed.sharding import Sharding
+
 Kind = Literal["single", "multi", "tokens"]
 
 
@@ -179,8 +181,7 @@ class Reporter(Protocol):
 class Silent:
     """A reporter nobody listens to."""
 
-    def report(self, metrics: Mapping[str, float], *, step: int) -> None:
-        return None
+    def report(self, metrics: Mapping[str, float], *, step: int) -> None: ...
 
 
 Reader = Callable[[], "Iterator[pa.Table]"]
@@ -218,10 +219,11 @@ class WorkerContext:
 
 @dataclass(frozen=True, kw_only=True)
 class Trained:
-    """What ``Runtime.train`` leaves: the last metrics reported and the last folder kept."""
+    """The last metrics reported and folder kept; how the work was shared out, and why."""
 
     metrics: Mapping[str, float]
     folder: Path | None
+    why: str = ""
 
 
 class Runtime(Protocol):
@@ -250,8 +252,11 @@ class Runtime(Protocol):
         *,
         workers: int = 1,
         name: str = "train",
+        sharding: Sharding | None = None,
+        listen: Callable[[Mapping[str, float]], None] | None = None,
     ) -> Trained:
-        """Run ``worker`` on ``workers`` workers that may talk to each other."""
+        """Run ``worker`` on ``workers`` workers that may talk to each other, or on as many and
+        with DeepSpeed as ``sharding`` says. ``listen`` hears here what the first one reports."""
         ...
 
 

@@ -22,9 +22,10 @@ LINES = [
     {"pipelines"},
     {"experiment"},
     {"methods", "evaluation", "tracking", "cluster"},
-    {"embeddings", "generation"},
+    {"embeddings", "generation", "finetuning"},
     {"texts", "backbones", "fusion", "heads", "metering"},
     {"contract", "errors"},
+    {"sharding"},
 ]
 # Library -> the rooms that may import it.
 OWNERS = {

@@ -9,6 +9,7 @@ from llmembed.errors import ConfigError
 from llmembed.experiment import (
     BackboneSettings,
     CarpSettings,
+    EncoderSettings,
     Experiment,
     FusedSettings,
     LexicalSettings,
@@ -16,6 +17,7 @@ from llmembed.experiment import (
     PromptSettings,
     head_config,
 )
+from llmembed.pipelines.finetuning import make as make_finetuning
 from llmembed.pipelines.prompting import Generators
 from llmembed.pipelines.prompting import make as make_asking
 from llmembed.texts import BENCHMARKS
@@ -95,6 +97,8 @@ class Assembler:
             )
         if isinstance(settings, PromptSettings | CarpSettings):
             return self._asking(name, settings)
+        if isinstance(settings, EncoderSettings):
+            return make_finetuning(name, settings)
         return self._fused(name, settings)
 
     def _asking(self, name: str, settings: PromptSettings | CarpSettings) -> Method:
