@@ -61,9 +61,12 @@ def prepare(*, gpus: bool) -> None:
     if gpus:
         return
     os.environ["DS_ACCELERATOR"] = "cpu"
+    import deepspeed
     import deepspeed.ops
     from accelerate import PartialState
     from accelerate.utils import DistributedType
 
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     PartialState(cpu=True).distributed_type = DistributedType.DEEPSPEED
+    # ZeRO 3 asks how many workers there are before anything else starts it.
+    deepspeed.init_distributed(dist_backend="gloo", auto_mpi_discovery=False, verbose=False)

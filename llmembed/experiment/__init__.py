@@ -11,7 +11,7 @@
 
 from __future__ import annotations
 
-from llmembed.experiment.finetuning import EncoderSettings, finetune_config
+from llmembed.experiment.finetuning import DecoderSettings, EncoderSettings, finetune_config
 from llmembed.experiment.loading import load_experiment, recipes
 from llmembed.experiment.prompting import CarpSettings, GeneratorSettings, PromptSettings
 from llmembed.experiment.settings import (
@@ -33,6 +33,7 @@ __all__ = [
     "BudgetSettings",
     "CarpSettings",
     "Data",
+    "DecoderSettings",
     "EncoderSettings",
     "Experiment",
     "FusedSettings",

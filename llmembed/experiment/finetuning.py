@@ -27,6 +27,7 @@ class _Finetuning(BaseModel):
     model: str = Field("minilm", description="preset, hub id or folder")
     revision: str | None = None
     training: dict[str, Any] = Field({}, description="see FinetuneConfig; `recipe: paper` too")
+    separate: bool = Field(False, description="a model of its own for each task")
     workers: int | Literal["auto"] = "auto"
     zero: Literal["auto", "off", 0, 1, 2, 3] = Field("auto", description="DeepSpeed's ZeRO stage")
     offload: bool | Literal["auto"] = "auto"
@@ -41,6 +42,17 @@ class _Finetuning(BaseModel):
 class EncoderSettings(_Finetuning):
     kind: Literal["encoder"]
     pooling: Literal["mean", "cls"] = "mean"
+
+
+class DecoderSettings(_Finetuning):
+    kind: Literal["decoder"]
+    model: str = Field(description="hub id or folder of a causal model")
+    shots: int = Field(0, ge=0, description="demonstrations in every prompt")
+    instructions: bool = Field(True, description="false: the text and the cue alone")
+    decision: Literal["auto", "generate", "score"] = "auto"
+    verbaliser: dict[str, dict[str, str]] = Field({}, description="task: {label: readable name}")
+    text_kind: str | None = Field(None, description="such as `news article`")
+    template: str | None = Field(None, description="a file of one's own")
 
 
 def finetune_config(values: Mapping[str, Any]) -> FinetuneConfig:

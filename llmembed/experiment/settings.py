@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator
 
 from llmembed.errors import ConfigError
-from llmembed.experiment.finetuning import EncoderSettings
+from llmembed.experiment.finetuning import DecoderSettings, EncoderSettings
 from llmembed.experiment.mistakes import one_of, sentence, suggest
 from llmembed.experiment.prompting import CarpSettings, GeneratorSettings, PromptSettings
 from llmembed.heads import HeadConfig
@@ -104,6 +104,7 @@ MethodSettings = Annotated[
     | ProbeSettings
     | FusedSettings
     | EncoderSettings
+    | DecoderSettings
     | PromptSettings
     | CarpSettings,
     Field(discriminator="kind"),
@@ -214,6 +215,7 @@ def known_keys(place: Sequence[str]) -> Mapping[str, Any]:
             **ProbeSettings.model_fields,
             **FusedSettings.model_fields,
             **EncoderSettings.model_fields,
+            **DecoderSettings.model_fields,
             **PromptSettings.model_fields,
             **CarpSettings.model_fields,
         }

@@ -12,14 +12,13 @@ from llmembed.errors import ConfigError
 @dataclass(frozen=True, kw_only=True)
 class LoraSettings:
     """Low-rank adapters (Hu et al. 2021) instead of full fine-tuning. ``targets``: names of the
-    linear layers that get one, or all of them. ``merged``: the final model has the adapters
-    added to its weights; else they are saved beside a reference to the base model."""
+    linear layers that get one, or all of them. The final model has the adapters added to its
+    weights; by themselves they are saved beside it."""
 
     rank: int = 16
     alpha: float = 32.0
     dropout: float = 0.0
     targets: tuple[str, ...] | Literal["all-linear"] = "all-linear"
-    merged: bool = True
 
     def __post_init__(self) -> None:
         if not isinstance(self.targets, str):

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llmembed.contract import Examples, Task, WorkerContext
+from llmembed.finetuning.answer_rows import AnswerRows
 from llmembed.finetuning.config import FinetuneConfig
 from llmembed.finetuning.places import Source
 
@@ -54,6 +55,29 @@ class EncoderWork:
             return model
 
         run(context, self.config, build, tokeniser, rows, valid)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecoderWork:
+    """Fine-tunes a causal model on prompts and their answers."""
+
+    source: Source
+    train: AnswerRows
+    valid: AnswerRows
+    config: FinetuneConfig
+
+    def __call__(self, context: WorkerContext) -> None:
+        from llmembed.finetuning.causal import start
+        from llmembed.finetuning.rows import pad_of
+
+        folder = self.source.folder()
+        tokeniser = load_tokeniser(folder, self.source.revision)
+
+        def build(dtype: torch.dtype) -> Any:
+            return start(folder, self.source.revision, config=self.config, dtype=dtype)
+
+        pad = pad_of(tokeniser)
+        run(context, self.config, build, tokeniser, self.train.rows(pad), self.valid.rows(pad))
 
 
 def load_tokeniser(folder: str, revision: str | None = None) -> Any:

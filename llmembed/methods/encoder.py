@@ -179,6 +179,10 @@ class Encoder:
     spread: Spread = field(default_factory=Spread)
     name: str = "encoder"
 
+    def __post_init__(self) -> None:
+        if self.training.lora is not None:
+            raise ConfigError("training.lora is for decoders; an encoder is trained whole")
+
     @property
     def machinery_only(self) -> bool:
         return untrained_reason(self.model) is not None
