@@ -18,9 +18,10 @@ from llmembed.sharding import Sharding
 if TYPE_CHECKING:
     from llmembed.cluster.session import Session
 
-STATE_SHARE = 0.75
-"""Of a device's memory, what weights, gradients and optimiser may take; the rest is for
-activations, buffers and what the allocator can't reuse."""
+STATE_SHARE = {False: 0.6, True: 0.75}
+"""Of a device's memory, what weights, gradients and optimiser may take; the rest is for buffers,
+what the allocator can't reuse, and activations, of which fewer stay where they are computed again
+(``Sharding.checkpointed``)."""
 GIB = 2**30
 
 
@@ -125,7 +126,7 @@ def _stage(wanted: Sharding, devices: Devices, workers: int) -> tuple[int | None
         if offload and zero is None:
             zero = 2
         return _checked(zero, offload), offload, f"{size} in the machine's own memory"
-    room = STATE_SHARE * devices.gpu_bytes
+    room = STATE_SHARE[wanted.checkpointed] * devices.gpu_bytes
     stages: list[int | None] = [None, 1, 2, 3] if wanted.zero == "auto" else [wanted.zero]
     moves = [False, True] if wanted.offload == "auto" else [wanted.offload]
     for offload in moves:

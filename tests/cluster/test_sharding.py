@@ -31,7 +31,7 @@ def devices(gpus: int, size: int = A100) -> Devices:
     ],
 )
 def test_auto_takes_the_lowest_stage_that_fits(billions, gpus, size, workers, zero, offload):
-    wanted = Sharding(parameters=int(billions * 1e9), batch=32)
+    wanted = Sharding(parameters=int(billions * 1e9), batch=32, checkpointed=True)
     shared = share(wanted, devices(gpus, size))
     assert (shared.workers, shared.zero, shared.offload) == (workers, zero, offload)
     assert f"{billions:g} billion parameters" in shared.why
@@ -67,14 +67,66 @@ def test_what_cant_be_is_refused(settings, words):
 @pytest.mark.parametrize("offload", [False, True])
 @pytest.mark.parametrize("zero", [1, 2, 3])
 def test_deepspeed_takes_the_configuration(zero, offload, gpus):
-    from deepspeed.runtime.zero.config import DeepSpeedZeroConfig
-
     shared = share(
         Sharding(parameters=10**9, batch=8, workers=2, zero=zero, offload=offload), devices(gpus)
     )
+    read = as_read(shared)
+    assert read.zero_optimization_stage == zero
+    assert (read.zero_config.offload_optimizer is not None) == offload
+    assert (read.zero_config.offload_param is not None) == (offload and zero == 3)
+    assert read.bfloat16_config.enabled
+
+
+READY = {
+    # recipe: (billions of parameters, GPUs, bytes each) -> (ZeRO stage, offload)
+    "finetune-8b-8xa100": (8.03, 8, A100, 1, False),
+    "finetune-70b-32xa100": (70.6, 32, A100, 3, False),
+    "finetune-70b-16xa100": (70.6, 16, A100, 3, True),
+    "finetune-7b-h200": (6.74, 1, H200, 2, False),
+    "finetune-tiny-cpu": (0.003, 0, 0, 2, False),
+}
+
+
+@pytest.mark.parametrize("recipe", READY)
+def test_ready_settings_fit_their_machines_and_deepspeed_takes_them(recipe):
+    from llmembed.experiment import finetune_config, load_experiment
+
+    billions, gpus, size, zero, offload = READY[recipe]
+    (settings,) = load_experiment(recipe).methods.values()
+    config = finetune_config(settings.training)
+    shared = share(
+        Sharding(
+            parameters=int(billions * 1e9),
+            batch=config.batch,
+            workers=settings.workers,
+            zero=settings.zero,
+            offload=settings.offload,
+            checkpointed=config.activation_checkpointing,
+        ),
+        devices(gpus, size),
+    )
+    assert (shared.zero, shared.offload, shared.gpus) == (zero, offload, gpus > 0)
+    assert shared.workers == (gpus or settings.workers)
+    micro, accumulated = config.micro(shared.workers)
+    read = as_read(shared, micro=micro, accumulated=accumulated)
+    assert read.train_batch_size * shared.workers == config.batch
+
+
+def as_read(shared, micro: int = 1, accumulated: int = 1):
+    """The configuration by DeepSpeed's own class, once the Trainer has filled it in."""
+    from deepspeed.runtime.config import DeepSpeedConfig
+
     assert shared.deepspeed is not None
-    told = {k: v for k, v in shared.deepspeed["zero_optimization"].items() if v != "auto"}
-    read = DeepSpeedZeroConfig(**told)
-    assert read.stage == zero
-    assert (read.offload_optimizer is not None) == offload
-    assert (read.offload_param is not None) == (offload and zero == 3)
+    filled = {
+        **shared.deepspeed,
+        "train_micro_batch_size_per_gpu": micro,
+        "gradient_accumulation_steps": accumulated,
+        "train_batch_size": micro * accumulated,  # without a process group it counts one worker
+        "gradient_clipping": 1.0,
+        "zero_optimization": {
+            k: v for k, v in shared.deepspeed["zero_optimization"].items() if v != "auto"
+        },
+    }
+    filled.pop("optimizer", None)
+
+    return DeepSpeedConfig(filled)
