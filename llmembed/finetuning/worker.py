@@ -111,6 +111,7 @@ def run(
         set_seed(config.seed)
         reduced = bf16 and context.deepspeed is not None
         model = build(torch.bfloat16 if reduced else torch.float32)
+        _forget_unused_names(model)
         trainer = Finetuner(
             model=model,
             args=args,
@@ -133,6 +134,19 @@ def run(
                 trainer.write_plain(work / BEST)
         trainer.checkpoint(done=True)
         model.zero_grad(set_to_none=True)
+
+
+def _forget_unused_names(model: torch.nn.Module) -> None:
+    """Under ZeRO 3 transformers 5.23 takes every renaming it knows of for one that the checkpoint
+    needed, and saving would undo them all: BERT's LayerNorm would get names of 2018. Without this
+    it goes by the model's own class."""
+    import transformers.integrations.deepspeed
+
+    deepspeed: Any = transformers.integrations.deepspeed
+    if deepspeed.is_deepspeed_zero3_enabled():
+        for module in model.modules():
+            if hasattr(module, "_weight_conversions"):
+                del module._weight_conversions
 
 
 def computes_bf16(config: FinetuneConfig) -> bool:
