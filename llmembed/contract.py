@@ -11,9 +11,11 @@ V views, F features, C classes.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
+
+from llmembed.usage import Usage as Usage
 
 if TYPE_CHECKING:
     import numpy as np
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     Views = Mapping[str, npt.NDArray[Any]]  # name -> (N, L, D)
+    from llmembed.sharding import Sharding
 
 Kind = Literal["single", "multi", "tokens"]
 
@@ -101,77 +104,6 @@ class Prediction:
     offsets: npt.NDArray[np.int64] | None = None
 
 
-def _merged(a: Mapping[str, float], b: Mapping[str, float]) -> dict[str, float]:
-    return {key: a.get(key, 0.0) + b.get(key, 0.0) for key in sorted({*a, *b})}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Usage:
-    """What some work took; usages add up.
-
-    ``seconds`` are wall-clock seconds of the working processes, summed over processes.
-    ``measured_joules`` come from a device's own counter, ``estimated_joules`` from a declared
-    power; a device (``gpu:0``, ``cpu``) stands in one of the two. ``tokens`` were processed by a
-    model of ours, ``prompt_tokens`` and ``completion_tokens`` by an endpoint in ``calls`` calls.
-    """
-
-    seconds: float = 0.0
-    measured_joules: Mapping[str, float] = field(default_factory=dict)
-    estimated_joules: Mapping[str, float] = field(default_factory=dict)
-    tokens: int = 0
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    calls: int = 0
-
-    def __add__(self, other: Usage) -> Usage:
-        return Usage(
-            seconds=self.seconds + other.seconds,
-            measured_joules=_merged(self.measured_joules, other.measured_joules),
-            estimated_joules=_merged(self.estimated_joules, other.estimated_joules),
-            tokens=self.tokens + other.tokens,
-            prompt_tokens=self.prompt_tokens + other.prompt_tokens,
-            completion_tokens=self.completion_tokens + other.completion_tokens,
-            calls=self.calls + other.calls,
-        )
-
-    def scaled(self, share: float) -> Usage:
-        """This usage times ``share``, counts rounded: a part's usage shared out by tokens."""
-        return Usage(
-            seconds=self.seconds * share,
-            measured_joules={k: v * share for k, v in self.measured_joules.items()},
-            estimated_joules={k: v * share for k, v in self.estimated_joules.items()},
-            tokens=round(self.tokens * share),
-            prompt_tokens=round(self.prompt_tokens * share),
-            completion_tokens=round(self.completion_tokens * share),
-            calls=round(self.calls * share),
-        )
-
-    @property
-    def energy_joules(self) -> float:
-        """Measured and estimated joules together; see ``energy_is_estimated``."""
-        return sum(self.measured_joules.values()) + sum(self.estimated_joules.values())
-
-    @property
-    def energy_is_estimated(self) -> bool:
-        """Whether any part of ``energy_joules`` is an estimate."""
-        return sum(self.estimated_joules.values()) > 0
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "seconds": self.seconds,
-            "measured_joules": dict(self.measured_joules),
-            "estimated_joules": dict(self.estimated_joules),
-            "tokens": self.tokens,
-            "prompt_tokens": self.prompt_tokens,
-            "completion_tokens": self.completion_tokens,
-            "calls": self.calls,
-        }
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Usage:
-        return cls(**data)
-
-
 class Reporter(Protocol):
     """Takes metrics while something is being fitted."""
 
@@ -181,8 +113,7 @@ class Reporter(Protocol):
 class Silent:
     """A reporter nobody listens to."""
 
-    def report(self, metrics: Mapping[str, float], *, step: int) -> None:
-        return None
+    def report(self, metrics: Mapping[str, float], *, step: int) -> None: ...
 
 
 Reader = Callable[[], "Iterator[pa.Table]"]
@@ -220,10 +151,11 @@ class WorkerContext:
 
 @dataclass(frozen=True, kw_only=True)
 class Trained:
-    """What ``Runtime.train`` leaves: the last metrics reported and the last folder kept."""
+    """The last metrics reported and folder kept; how the work was shared out, and why."""
 
     metrics: Mapping[str, float]
     folder: Path | None
+    why: str = ""
 
 
 class Runtime(Protocol):
@@ -252,8 +184,11 @@ class Runtime(Protocol):
         *,
         workers: int = 1,
         name: str = "train",
+        sharding: Sharding | None = None,
+        listen: Callable[[Mapping[str, float]], None] | None = None,
     ) -> Trained:
-        """Run ``worker`` on ``workers`` workers that may talk to each other."""
+        """Run ``worker`` on ``workers`` workers that may talk to each other, or on as many and
+        with DeepSpeed as ``sharding`` says. ``listen`` hears here what the first one reports."""
         ...
 
 

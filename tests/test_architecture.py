@@ -22,9 +22,10 @@ LINES = [
     {"pipelines"},
     {"experiment"},
     {"methods", "evaluation", "tracking", "cluster"},
-    {"embeddings", "generation"},
+    {"embeddings", "generation", "finetuning"},
     {"texts", "backbones", "fusion", "heads", "metering", "prompts"},
     {"contract", "errors"},
+    {"sharding", "usage"},
 ]
 # Library -> the rooms that may import it.
 OWNERS = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 WORDS = """
@@ -17,15 +18,16 @@ def make_texts(count: int) -> list[str]:
     ]
 
 
-def save_tiny_bert(folder: Path) -> Path:
-    """A BERT of two blocks of width 32 with random weights, saved as any model is."""
+def save_tiny_bert(folder: Path, words: Iterable[str] = WORDS) -> Path:
+    """A BERT of two blocks of width 32 with random weights that knows ``words``, saved as any
+    model is."""
     import torch
     from tokenizers import Tokenizer, models, pre_tokenizers, processors
     from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
     torch.manual_seed(0)
     vocabulary = {
-        w: i for i, w in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", *sorted({*WORDS})])
+        w: i for i, w in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", *sorted({*words})])
     }
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()

@@ -6,6 +6,9 @@
     sizing         how many actors, and how many cores or GPUs each
     ray_runtime    RayRuntime: map_texts on Ray Data
     train          RayRuntime.train on Ray Train
+    sharding       how many workers train a model, by which ZeRO stage, and why
+    deepspeed      DeepSpeed's configuration
+    mailbox        what a worker reports, told to the driver as it comes
     failures       a worker's error as one sentence
     progress       the bar on a terminal
     local_runtime  LocalRuntime: the in-process twin for tests and tiny inputs

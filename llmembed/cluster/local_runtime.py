@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ from llmembed.cluster.failures import as_ours
 from llmembed.cluster.progress import progress, unit_of
 from llmembed.contract import Reader, Stage, Trained, WorkerContext
 from llmembed.errors import UnsupportedError
+from llmembed.sharding import Sharding
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -59,17 +61,36 @@ class LocalRuntime:
             raise as_ours(error, label) from error
 
     def train(
-        self, worker: Callable[[WorkerContext], None], *, workers: int = 1, name: str = "train"
+        self,
+        worker: Callable[[WorkerContext], None],
+        *,
+        workers: int = 1,
+        name: str = "train",
+        sharding: Sharding | None = None,
+        listen: Callable[[Mapping[str, float]], None] | None = None,
     ) -> Trained:
-        """Run ``worker`` here, as the only worker."""
+        """Run ``worker`` here, as the only worker, without DeepSpeed."""
+        if sharding is not None and sharding.workers != "auto":
+            workers = sharding.workers
         if workers != 1:
             raise UnsupportedError(
                 f"{name} asks for {workers} workers, but this process is one; use a RayRuntime"
             )
-        return train_here(worker, self._files, name)
+        if sharding is not None and sharding.zero not in ("auto", "off"):
+            raise UnsupportedError(
+                f"{name} asks for ZeRO stage {sharding.zero}, but DeepSpeed runs on a cluster's "
+                "workers only; use a RayRuntime, or zero: auto"
+            )
+        done = train_here(worker, self._files, name, listen)
+        return done if sharding is None else replace(done, why="one worker in this process")
 
 
-def train_here(worker: Callable[[WorkerContext], None], files: str, name: str) -> Trained:
+def train_here(
+    worker: Callable[[WorkerContext], None],
+    files: str,
+    name: str,
+    listen: Callable[[Mapping[str, float]], None] | None = None,
+) -> Trained:
     """Run ``worker`` in this process. Folders it reports are copied under ``files``."""
     import shutil
 
@@ -81,6 +102,8 @@ def train_here(worker: Callable[[WorkerContext], None], files: str, name: str) -
         nonlocal root
         last.clear()
         last.update(metrics)
+        if listen is not None:
+            listen(dict(metrics))
         if folder is not None:
             if root is None:
                 place = Path(mkdtemp() if "://" in files else files) / "train"

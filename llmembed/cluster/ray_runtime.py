@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -15,6 +16,7 @@ from llmembed.cluster.progress import progress, unit_of
 from llmembed.cluster.session import Session, connect, disconnect
 from llmembed.cluster.sizing import Plan, Pool, plan, use_threads
 from llmembed.contract import Reader, Stage, Trained, WorkerContext
+from llmembed.sharding import Sharding
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -157,15 +159,36 @@ class RayRuntime:
             raise as_ours(error, label) from None
 
     def train(
-        self, worker: Callable[[WorkerContext], None], *, workers: int = 1, name: str = "train"
+        self,
+        worker: Callable[[WorkerContext], None],
+        *,
+        workers: int = 1,
+        name: str = "train",
+        sharding: Sharding | None = None,
+        listen: Callable[[Mapping[str, float]], None] | None = None,
     ) -> Trained:
         """Run ``worker`` on ``workers`` workers of the cluster; see ``contract.Runtime.train``."""
+        from llmembed.cluster.sharding import Devices, share
         from llmembed.cluster.train import train
 
-        plan = self.plan()
-        return train(
-            worker, workers=workers, name=name, files=self._files, gpus=plan.model.gpus > 0
+        gpus = self.plan().model.gpus > 0
+        assert self._session is not None
+        shared = None
+        if sharding is not None:
+            shared = share(sharding, Devices.of_cluster(self._session))
+            workers, gpus = shared.workers, shared.gpus
+        done = train(
+            worker,
+            workers=workers,
+            name=name,
+            files=self._files,
+            gpus=gpus,
+            # Without GPUs the workers share the cores; a single one may use them all.
+            threads=1 if gpus or shared is None else max(1, self._session.cores // workers),
+            deepspeed=None if shared is None else shared.deepspeed,
+            listen=listen,
         )
+        return done if shared is None else replace(done, why=shared.why)
 
 
 def _dataset(inputs: Any, make: Callable[[], Any]) -> Any:

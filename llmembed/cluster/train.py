@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from llmembed.cluster.failures import as_ours
+from llmembed.cluster.mailbox import listening
 from llmembed.contract import Trained, WorkerContext
 
 if TYPE_CHECKING:
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 
 RETRIES = 1
 """How often the workers are started again from the last checkpoint when one was killed."""
+KEPT = 2
+"""Checkpoints of a run that stay; an older one is deleted when a newer is complete."""
 
 
 def train(
@@ -25,30 +28,42 @@ def train(
     name: str,
     files: str,
     gpus: bool,
-    cpus_per_worker: float = 1.0,
+    threads: int = 1,
+    deepspeed: Mapping[str, Any] | None = None,
+    listen: Callable[[Mapping[str, float]], None] | None = None,
 ) -> Trained:
     """Run ``worker`` on ``workers`` workers that share a torch process group (NCCL on GPUs, gloo
-    elsewhere). Every rank must report equally often; what ranks report as folders is merged into
-    one checkpoint below ``files``/train. Raises an error of our tree."""
-    from ray.train import FailureConfig, RunConfig, ScalingConfig
+    elsewhere), with ``threads`` threads each. Every rank must report folders equally often; what
+    they hold is merged into one checkpoint below ``files``/train, of which the last
+    ``KEPT`` stay. ``deepspeed``: its configuration, handed on. ``listen`` hears what the first
+    rank reports. Raises an error of our tree."""
+    from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
 
-    trainer: Any = TorchTrainer(
-        _loop,
-        train_loop_config={"worker": worker},
-        scaling_config=ScalingConfig(
-            num_workers=workers,
-            use_gpu=gpus,
-            resources_per_worker={"CPU": cpus_per_worker, **({"GPU": 1} if gpus else {})},
-        ),
-        run_config=RunConfig(
-            name=f"{name}-{uuid4().hex[:8]}",
-            storage_path=f"{files.rstrip('/')}/train",
-            failure_config=FailureConfig(max_failures=RETRIES),
-        ),
-    )
     try:
-        result = trainer.fit()
+        with listening(listen) as box:
+            trainer: Any = TorchTrainer(
+                _loop,
+                train_loop_config={
+                    "worker": worker,
+                    "threads": threads,
+                    "deepspeed": deepspeed,
+                    "gpus": gpus,
+                    "box": box,
+                },
+                scaling_config=ScalingConfig(
+                    num_workers=workers,
+                    use_gpu=gpus,
+                    resources_per_worker={"CPU": threads, **({"GPU": 1} if gpus else {})},
+                ),
+                run_config=RunConfig(
+                    name=f"{name}-{uuid4().hex[:8]}",
+                    storage_path=f"{files.rstrip('/')}/train",
+                    failure_config=FailureConfig(max_failures=RETRIES),
+                    checkpoint_config=CheckpointConfig(num_to_keep=KEPT),
+                ),
+            )
+            result = trainer.fit()
     except Exception as error:
         raise as_ours(error, name) from None
     metrics = {k: float(v) for k, v in (result.metrics or {}).items()}
@@ -57,13 +72,26 @@ def train(
 
 def _loop(config: dict[str, Any]) -> None:
     """What each worker runs: the given function, told who it is."""
+    import ray
     import ray.train
 
     context = ray.train.get_context()
     resumed = ray.train.get_checkpoint()
+    _use_threads(config["threads"])
+    if config["deepspeed"] is not None:
+        from llmembed.cluster.deepspeed import prepare
+
+        prepare(gpus=config["gpus"])
+    waiting: dict[str, float] = {}
 
     def report(metrics: Mapping[str, float], folder: Path | None = None) -> None:
-        checkpoint = None if folder is None else ray.train.Checkpoint.from_directory(str(folder))
+        if config["box"] is not None and context.get_world_rank() == 0:
+            ray.get(config["box"].put.remote(dict(metrics)))  # heard before it goes on
+        waiting.clear()
+        if folder is None:
+            waiting.update(metrics)  # Ray Train takes about two seconds for each
+            return
+        checkpoint = ray.train.Checkpoint.from_directory(str(folder))
         ray.train.report(dict(metrics), checkpoint=checkpoint)
 
     config["worker"](
@@ -72,8 +100,17 @@ def _loop(config: dict[str, Any]) -> None:
             world_size=context.get_world_size(),
             report=report,
             resume_from=_local(resumed),
+            deepspeed=config["deepspeed"],
         )
     )
+    if waiting:
+        ray.train.report(waiting)
+
+
+def _use_threads(threads: int) -> None:
+    import torch
+
+    torch.set_num_threads(threads)
 
 
 def _local(checkpoint: Checkpoint | None) -> Path | None:

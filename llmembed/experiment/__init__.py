@@ -2,6 +2,7 @@
 
 ::
 
+    finetuning those of models that are trained whole
     prompting  those of language models that write, and of the methods that ask them
     settings   every setting, as pydantic models; unknown keys are refused
     loading    recipe or file, options and KEY=VALUE words -> Experiment
@@ -10,6 +11,7 @@
 
 from __future__ import annotations
 
+from llmembed.experiment.finetuning import DecoderSettings, EncoderSettings, finetune_config
 from llmembed.experiment.loading import load_experiment, recipes
 from llmembed.experiment.prompting import CarpSettings, GeneratorSettings, PromptSettings
 from llmembed.experiment.settings import (
@@ -31,6 +33,8 @@ __all__ = [
     "BudgetSettings",
     "CarpSettings",
     "Data",
+    "DecoderSettings",
+    "EncoderSettings",
     "Experiment",
     "FusedSettings",
     "GeneratorSettings",
@@ -40,6 +44,7 @@ __all__ = [
     "PromptSettings",
     "RuntimeSettings",
     "TrackingSettings",
+    "finetune_config",
     "head_config",
     "load_experiment",
     "recipes",

@@ -25,7 +25,7 @@ def sentence(
     error: ValidationError, known: Callable[[Sequence[str]], Mapping[str, Any]] | None = None
 ) -> str:
     first = error.errors()[0]
-    kinds = ("lexical", "probe", "fused", "prompt", "carp")
+    kinds = ("lexical", "probe", "fused", "encoder", "decoder", "prompt", "carp")
     place = [str(part) for part in first["loc"] if not str(part).startswith("function-")]
     # pydantic puts the kind of a method and the branch of a choice into the place; neither is a key
     if len(place) > 2 and place[0] == "methods" and place[2] in kinds:

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator
 
 from llmembed.errors import ConfigError
+from llmembed.experiment.finetuning import DecoderSettings, EncoderSettings
 from llmembed.experiment.mistakes import one_of, sentence, suggest
 from llmembed.experiment.prompting import CarpSettings, GeneratorSettings, PromptSettings
 from llmembed.heads import HeadConfig
@@ -102,7 +103,13 @@ class FusedSettings(_Settings):
 
 
 MethodSettings = Annotated[
-    LexicalSettings | ProbeSettings | FusedSettings | PromptSettings | CarpSettings,
+    LexicalSettings
+    | ProbeSettings
+    | FusedSettings
+    | EncoderSettings
+    | DecoderSettings
+    | PromptSettings
+    | CarpSettings,
     Field(discriminator="kind"),
 ]
 
@@ -210,6 +217,8 @@ def known_keys(place: Sequence[str]) -> Mapping[str, Any]:
             **LexicalSettings.model_fields,
             **ProbeSettings.model_fields,
             **FusedSettings.model_fields,
+            **EncoderSettings.model_fields,
+            **DecoderSettings.model_fields,
             **PromptSettings.model_fields,
             **CarpSettings.model_fields,
         }

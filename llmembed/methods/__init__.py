@@ -17,6 +17,9 @@ METHODS: dict[str, str] = {
     "lexical": "llmembed.methods.lexical:Lexical",
     "probe": "llmembed.methods.probe:Probe",
     "fused": "llmembed.methods.fused:Fused",
+    "encoder": "llmembed.methods.encoder:Encoder",
+    "decoder": "llmembed.methods.decoder:Decoder",
+    "separate": "llmembed.methods.separate:Separate",
     "prompt": "llmembed.methods.prompt:Prompting",
     "carp": "llmembed.methods.carp:Carp",
 }

@@ -9,6 +9,8 @@ from llmembed.errors import ConfigError
 from llmembed.experiment import (
     BackboneSettings,
     CarpSettings,
+    DecoderSettings,
+    EncoderSettings,
     Experiment,
     FusedSettings,
     LexicalSettings,
@@ -16,6 +18,7 @@ from llmembed.experiment import (
     PromptSettings,
     head_config,
 )
+from llmembed.pipelines.finetuning import make as make_finetuning
 from llmembed.pipelines.prompting import Generators
 from llmembed.pipelines.prompting import make as make_asking
 from llmembed.texts import BENCHMARKS
@@ -95,18 +98,24 @@ class Assembler:
             )
         if isinstance(settings, PromptSettings | CarpSettings):
             return self._asking(name, settings)
+        if isinstance(settings, EncoderSettings | DecoderSettings):
+            return make_finetuning(name, settings, self._benchmark())
         return self._fused(name, settings)
 
     def _asking(self, name: str, settings: PromptSettings | CarpSettings) -> Method:
         place = f"methods.{name}"
-        source = self._experiment.data.source
         return make_asking(
             name,
             settings,
             self._generators.named(settings.generator, place),
             self.view(settings.view, f"{place}.view") if settings.reads_view else None,
-            source if isinstance(source, str) and source in BENCHMARKS else None,
+            self._benchmark(),
         )
+
+    def _benchmark(self) -> str | None:
+        """The benchmark whose texts are labelled, None for other data."""
+        source = self._experiment.data.source
+        return source if isinstance(source, str) and source in BENCHMARKS else None
 
     def _fused(self, name: str, settings: FusedSettings) -> Method:
         from llmembed.fusion import FUSIONS

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from llmembed.texts import Corpus
     from llmembed.tracking import Registered, Run
 
-CHEAP_FIRST = ("lexical", "probe", "fused", "prompt", "carp")
+CHEAP_FIRST = ("lexical", "probe", "fused", "encoder", "decoder", "prompt", "carp")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,156 @@
+"""How one model's training is shared out over devices: workers, ZeRO stage, offload, and why.
+
+Per parameter, training with AdamW in bfloat16 holds 2 bytes of weight, 2 of gradient and 12 of
+float32 copy and moments (Rajbhandari et al. 2020, section 3.1). Stage 1 shares out the last, stage
+2 also the gradients, stage 3 also the weights; offload moves the last to the machines' memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from llmembed.cluster.deepspeed import configuration
+from llmembed.errors import ConfigError
+from llmembed.sharding import Sharding
+
+if TYPE_CHECKING:
+    from llmembed.cluster.session import Session
+
+STATE_SHARE = {False: 0.6, True: 0.75}
+"""Of a device's memory, what weights, gradients and optimiser may take; the rest is for buffers,
+what the allocator can't reuse, and activations, of which fewer stay where they are computed again
+(``Sharding.checkpointed``)."""
+GIB = 2**30
+
+
+@dataclass(frozen=True, kw_only=True)
+class Devices:
+    """``gpus`` of ``gpu_bytes`` each, 0 for none; ``memory_bytes`` of all machines together."""
+
+    gpus: int
+    gpu_bytes: int
+    memory_bytes: int
+
+    @classmethod
+    def of_cluster(cls, session: Session) -> Devices:
+        """As the connected cluster says; a GPU is asked for its memory where there is one."""
+        import ray
+
+        offered: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+        gpus = int(offered.get("GPU", 0))
+        size = ray.get(ray.remote(num_gpus=1)(_memory_of_gpu).remote()) if gpus else 0
+        return cls(gpus=gpus, gpu_bytes=size, memory_bytes=int(offered.get("memory", 0)))
+
+
+def _memory_of_gpu() -> int:
+    import torch
+
+    return int(torch.cuda.get_device_properties(0).total_memory)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shared:
+    """What ``share`` decided. ``deepspeed``: its configuration, None for plain data parallelism.
+    ``why``: in a sentence."""
+
+    workers: int
+    zero: int | None
+    offload: bool
+    gpus: bool
+    deepspeed: Mapping[str, Any] | None
+    why: str
+
+
+def bytes_per_device(parameters: int, workers: int, zero: int | None, *, offload: bool) -> float:
+    """What weights, gradients and optimiser state take of each device."""
+    if zero is None:
+        # float32 weights, gradients and two moments, and the bfloat16 copies of autocast
+        return 18.0 * parameters
+    weights = 2.0 / (workers if zero >= 3 else 1)
+    gradients = 2.0 / (workers if zero >= 2 else 1)
+    optimiser = 0.0 if offload else 12.0 / (workers if zero >= 1 else 1)
+    if offload and zero >= 3:
+        weights = gradients = 0.2 / workers  # the layer at work and the next
+    return parameters * (weights + gradients + optimiser)
+
+
+def share(wanted: Sharding, devices: Devices) -> Shared:
+    """Fill in what ``wanted`` leaves to ``auto``. Raises ``ConfigError`` where it can't be done."""
+    if wanted.zero not in ("auto", "off", 0, 1, 2, 3):
+        raise ConfigError(f"zero is {wanted.zero!r}: expected auto, off, 0, 1, 2 or 3")
+    workers, why = _workers(wanted, devices)
+    if wanted.batch % workers:
+        raise ConfigError(
+            f"a batch of {wanted.batch} rows can't be shared evenly by {workers} workers: choose a "
+            f"batch that is a multiple of {workers}"
+        )
+    zero, offload, because = _stage(wanted, devices, workers)
+    stage = "without DeepSpeed" if zero is None else f"ZeRO {zero}"
+    moved = " with offload" if offload else ""
+    return Shared(
+        workers=workers,
+        zero=zero,
+        offload=offload,
+        gpus=devices.gpus > 0,
+        deepspeed=None
+        if zero is None
+        else configuration(zero, offload=offload, bf16=wanted.bf16, gpus=devices.gpus > 0),
+        why=f"{workers} worker{'s' * (workers > 1)} {stage}{moved}: {why}; {because}",
+    )
+
+
+def _workers(wanted: Sharding, devices: Devices) -> tuple[int, str]:
+    if wanted.workers != "auto":
+        if wanted.workers < 1:
+            raise ConfigError(f"workers is {wanted.workers}: expected at least 1")
+        return wanted.workers, f"{wanted.workers} asked for"
+    if not devices.gpus:
+        return 1, "without GPUs one worker uses all cores"
+    fit = next(n for n in range(devices.gpus, 0, -1) if wanted.batch % n == 0)
+    return fit, f"{devices.gpus} GPU{'s' * (devices.gpus > 1)} and a batch of {wanted.batch} rows"
+
+
+def _stage(wanted: Sharding, devices: Devices, workers: int) -> tuple[int | None, bool, str]:
+    if wanted.zero == "off":
+        if wanted.offload is True:
+            raise ConfigError("offload needs DeepSpeed: set zero to 1, 2 or 3, or to auto")
+        return None, False, "DeepSpeed switched off"
+    if wanted.zero != "auto" and wanted.offload != "auto":
+        return _checked(wanted.zero, wanted.offload), wanted.offload, "as set"
+    size = f"{wanted.parameters / 1e9:.3g} billion parameters"
+    if not devices.gpus:
+        zero = None if wanted.zero == "auto" else wanted.zero
+        offload = wanted.offload is True
+        if offload and zero is None:
+            zero = 2
+        return _checked(zero, offload), offload, f"{size} in the machine's own memory"
+    room = STATE_SHARE[wanted.checkpointed] * devices.gpu_bytes
+    stages: list[int | None] = [None, 1, 2, 3] if wanted.zero == "auto" else [wanted.zero]
+    moves = [False, True] if wanted.offload == "auto" else [wanted.offload]
+    for offload in moves:
+        for zero in stages:
+            if (offload and not zero) or (workers == 1 and zero == 1 and not offload):
+                continue
+            need = bytes_per_device(wanted.parameters, workers, zero, offload=offload)
+            if need <= room:
+                return (
+                    zero,
+                    offload,
+                    (
+                        f"{size} then take {need / GIB:.3g} of each GPU's "
+                        f"{devices.gpu_bytes / GIB:.3g} GiB"
+                    ),
+                )
+    least = bytes_per_device(wanted.parameters, workers, stages[-1], offload=moves[-1])
+    raise ConfigError(
+        f"{size} need {least / GIB:.3g} GiB of each of {workers} GPUs, which have "
+        f"{devices.gpu_bytes / GIB:.3g}: use more GPUs, ZeRO 3 with offload, or LoRA"
+    )
+
+
+def _checked(zero: int | None, offload: bool) -> int | None:
+    if offload and not zero:
+        raise ConfigError("offload needs ZeRO stage 1, 2 or 3")
+    return zero

@@ -1,0 +1,32 @@
+"""Which rows make up which optimiser step."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+GROUP_BATCHES = 50
+"""So many batches are formed of rows sorted by length among themselves: little padding, and still
+another choice of rows in every epoch."""
+
+
+def order_of(
+    lengths: npt.NDArray[np.int64], *, batch: int, steps: int, seed: int
+) -> npt.NDArray[np.int64]:
+    """Row numbers, int64 (steps · batch,): each ``batch`` in a row is one step.
+
+    Every row comes once before any comes twice. It depends on the seed alone, not on how many
+    workers share a batch or where a run was resumed.
+    """
+    rng = np.random.default_rng(seed)
+    wanted = steps * batch
+    passes = -(-wanted // len(lengths))
+    stream = np.concatenate([rng.permutation(len(lengths)) for _ in range(passes)])[:wanted]
+    found: list[npt.NDArray[np.int64]] = []
+    for start in range(0, wanted, GROUP_BATCHES * batch):
+        group = stream[start : start + GROUP_BATCHES * batch]
+        batches = group[np.argsort(-lengths[group], kind="stable")].reshape(-1, batch)
+        # Rows in a batch at random, so that workers get like shares of long and short ones.
+        mixed = rng.permuted(batches, axis=1)
+        found.append(rng.permutation(mixed).reshape(-1))
+    return np.concatenate(found).astype(np.int64)

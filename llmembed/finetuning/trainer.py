@@ -1,0 +1,279 @@
+"""The Hugging Face ``Trainer``, taught four things: a loss that is the same on any number of
+workers, validation without gathering logits, keeping the best model as plain files, and reporting.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from collections.abc import Iterator, Mapping
+from itertools import islice
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+from transformers import PrinterCallback, Trainer, TrainingArguments
+
+from llmembed.contract import Usage, WorkerContext
+from llmembed.errors import ConfigError
+from llmembed.finetuning.config import FinetuneConfig
+from llmembed.finetuning.order import order_of
+from llmembed.finetuning.reports import Reports
+from llmembed.finetuning.rows import Rows
+from llmembed.finetuning.speed import Speed
+from llmembed.metering import Meter
+
+BEST, RESUME, PROGRESS = "best", "resume", "progress.json"
+
+
+class Trainable(Protocol):
+    """What ``Finetuner`` asks of a model. ``losses``: the names of its losses; ``chosen_by``: by
+    which figure of validation the best is told; ``weights``: of the losses."""
+
+    losses: tuple[str, ...]
+    chosen_by: str
+    weights: Mapping[str, float]
+
+    def label_counts(self, batch: Mapping[str, Tensor]) -> Tensor: ...
+
+    def tallies(self, logits: Any, batch: Mapping[str, Tensor]) -> Tensor: ...
+
+    def write(self, folder: Path, state: Mapping[str, Tensor], tokeniser: Any) -> None: ...
+
+
+class _Ordered(Dataset[int]):
+    """The row numbers of every step, one after another: the Trainer sees a single long epoch."""
+
+    def __init__(self, order: np.ndarray) -> None:
+        self._order = order
+
+    def __len__(self) -> int:
+        return len(self._order)
+
+    def __getitem__(self, place: int) -> int:
+        return int(self._order[place])
+
+
+class Finetuner(Trainer):
+    """One worker's part of the training."""
+
+    def __init__(
+        self,
+        *,
+        model: Any,
+        args: TrainingArguments,
+        tokeniser: Any,
+        rows: Rows,
+        valid: Rows,
+        config: FinetuneConfig,
+        context: WorkerContext,
+        work: Path,
+        meter: Meter,
+    ) -> None:
+        order = order_of(rows.lengths, batch=config.batch, steps=args.max_steps, seed=config.seed)
+        super().__init__(
+            model=model,
+            args=args,
+            train_dataset=_Ordered(order),
+            eval_dataset=_Ordered(np.arange(len(valid))),
+            data_collator=rows.batch,
+            callbacks=[Reports(self)],
+        )
+        self.remove_callback(PrinterCallback)
+        self.loss_is_scaled_for_ga = True
+        self.trainable: Trainable = model
+        self.module: nn.Module = model
+        self.tokeniser, self.valid, self.config, self.context = tokeniser, valid, config, context
+        self.work, self.meter = work, meter
+        self.best: tuple[float, float] | None = None
+        self.best_step = 0
+        self.without_better = 0
+        self.latest: dict[str, float] = {}
+        self.history: list[dict[str, float]] = []
+        self.spent = Usage()
+        sizes = [(getattr(p, "ds_numel", p.numel()), p.requires_grad) for p in model.parameters()]
+        self.trained = sum(size for size, trained in sizes if trained)
+        self.speed = Speed(
+            parameters=sum(size for size, _ in sizes),
+            workers=context.world_size,
+        )
+
+    # --- what a batch's loss is divided by
+
+    def get_batch_samples(
+        self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
+    ) -> tuple[list[Any], None]:
+        """The batches that make up this worker's share of a step, each told by how many labels of
+        the whole step the losses are divided: a mean of means would weigh short texts more."""
+        batches = list(islice(epoch_iterator, num_batches))
+        if not batches:
+            return [], None
+        counts = torch.stack([self.trainable.label_counts(batch) for batch in batches]).sum(dim=0)
+        tokens = sum(int(batch["attention_mask"].sum()) for batch in batches)
+        positions = sum(batch["attention_mask"].numel() for batch in batches)
+        sizes = torch.tensor([tokens, positions], dtype=torch.float64)
+        every = self._summed(torch.cat([sizes.to(device), counts.double().to(device)]))
+        self.meter.count(tokens=tokens)
+        self.speed.add(int(every[0]), int(every[1]))
+        # Gradients are averaged over the workers afterwards.
+        shares = (every[2:] / self.context.world_size).float()
+        for batch in batches:
+            batch["counts"] = shares.to(batch["input_ids"].device)
+        return batches, None
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> Any:
+        found = model(**inputs)
+        return (found["loss"], found) if return_outputs else found["loss"]
+
+    def _summed(self, values: Tensor) -> Tensor:
+        if self.context.world_size > 1:
+            dist.all_reduce(values)
+        return values
+
+    # --- validation
+
+    def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
+        """Loss and F1 (accuracy, for one label a text) of validation; every worker reads a share
+        of it, in as many steps as the others, as ZeRO 3 needs."""
+        model: Any = self.model_wrapped
+        model.eval()
+        size, world = self.args.per_device_train_batch_size, self.context.world_size
+        order = np.argsort(-self.valid.lengths, kind="stable")
+        chunks = [order[start : start + size] for start in range(0, len(order), size)]
+        losses = len(self.trainable.losses)
+        total = torch.zeros(losses, 5, dtype=torch.float64)
+        with torch.no_grad():
+            for first in range(0, len(chunks), world):
+                own = first + self.context.rank
+                batch = self.valid.batch([int(row) for row in chunks[min(own, len(chunks) - 1)]])
+                counts = self.trainable.label_counts(batch)
+                inputs = self._prepare_inputs({**batch, "counts": torch.ones(losses)})
+                found = model(**inputs)
+                if own < len(chunks):
+                    self.meter.count(tokens=int(batch["attention_mask"].sum()))
+                    told = self.trainable.tallies(found["logits"], inputs)
+                    sums = found["sums"].double().cpu()[:, None]
+                    total += torch.cat([sums, counts.double()[:, None], told.cpu()], dim=1)
+        total = self._summed(total.to(self.args.device)).cpu()
+        metrics = self._figures(total)
+        self._note_best(metrics)
+        self.state.epoch = self.state.epoch or 0.0
+        self.control = self.callback_handler.on_evaluate(
+            self.args, self.state, self.control, metrics
+        )
+        return metrics
+
+    def _figures(self, total: Tensor) -> dict[str, float]:
+        metrics: dict[str, float] = {}
+        loss, f1s = 0.0, []
+        for name, row in zip(self.trainable.losses, total.tolist(), strict=True):
+            summed, count, right, answered, true = row
+            own = summed / max(1.0, count)
+            f1s.append(2 * right / (answered + true) if answered + true else 0.0)
+            metrics[f"valid/{name}/loss"], metrics[f"valid/{name}/f1"] = own, f1s[-1]
+            loss += self.trainable.weights.get(name, 1.0) * own
+        return {**metrics, "valid/loss": loss, "valid/f1": sum(f1s) / len(f1s)}
+
+    def _note_best(self, metrics: Mapping[str, float]) -> None:
+        loss = metrics["valid/loss"]
+        if not math.isfinite(loss):
+            raise ConfigError(
+                f"the validation loss is {loss} after step {self.state.global_step}: lower "
+                "learning_rate, or raise warmup"
+            )
+        key = (metrics["valid/f1"] if self.trainable.chosen_by == "f1" else -loss, -loss)
+        if self.best is None or key > self.best:
+            self.best, self.without_better = key, 0
+            self.best_step = self.state.global_step
+            self.write_plain(self.work / BEST)
+        else:
+            self.without_better += 1
+
+    def write_plain(self, folder: Path) -> None:
+        """The model as plain files, gathered from all workers where ZeRO 3 shared it out."""
+        if getattr(self, "is_deepspeed_enabled", False) and self.model_wrapped is not self.model:
+            state = self.accelerator.get_state_dict(self.model_wrapped)
+        else:
+            state = self.module.state_dict() if self.context.rank == 0 else {}
+        if self.context.rank == 0:
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir(parents=True)
+            self.trainable.write(folder, state, self.tokeniser)
+
+    # --- checkpoints
+
+    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        """The whole state; what two names share (tied embeddings) is written once."""
+        if not self.args.should_save:
+            return
+        from safetensors.torch import save_file
+
+        folder = Path(output_dir or str(self.args.output_dir))
+        folder.mkdir(parents=True, exist_ok=True)
+        seen: set[tuple[int, tuple[int, ...]]] = set()
+        kept = {}
+        for name, value in (state_dict or self.module.state_dict()).items():
+            key = (value.data_ptr(), tuple(value.shape))
+            if key not in seen:
+                seen.add(key)
+                kept[name] = value.contiguous()
+        save_file(kept, folder / "model.safetensors", metadata={"format": "pt"})
+
+    def take_over(self, folder: Path) -> None:
+        """Go on from what ``folder``, a checkpoint, says was reached."""
+        told = json.loads((folder / PROGRESS).read_text(encoding="utf-8"))
+        self.best = tuple(told["best"]) if told["best"] else None
+        self.without_better, self.best_step = told["without_better"], told["best_step"]
+        self.history, self.latest = told["history"], told["latest"]
+        self.spent = Usage.from_json(told["usage"])
+        if (folder / BEST).is_dir() and self.context.rank == 0:
+            shutil.copytree(folder / BEST, self.work / BEST, dirs_exist_ok=True)
+
+    def all_usages(self) -> list[Usage]:
+        """What each worker took since it was started, by rank."""
+        own = self.meter.usage
+        if self.context.world_size == 1:
+            return [own]
+        found: list[Any] = [None] * self.context.world_size
+        dist.all_gather_object(found, own.to_json())
+        return [Usage.from_json(usage) for usage in found]
+
+    def checkpoint(self, *, done: bool) -> None:
+        """Report the state reached, with all that is needed to go on (``done``: to end) there."""
+        usages = self.all_usages()
+        used = sum(usages, self.spent)
+        told = {f"joules/worker_{r}": u.energy_joules for r, u in enumerate(usages)}
+        told["step"] = float(self.state.global_step)
+        self.latest |= told
+        resume = self.work / RESUME
+        shutil.rmtree(resume, ignore_errors=True)
+        saved = Path(str(self.args.output_dir)) / f"checkpoint-{self.state.global_step}"
+        if saved.is_dir() and not done:
+            saved.rename(resume)
+        shutil.rmtree(str(self.args.output_dir), ignore_errors=True)
+        if self.context.rank == 0:
+            progress = {
+                "done": done,
+                "best": self.best,
+                "best_step": self.best_step,
+                "without_better": self.without_better,
+                "history": self.history,
+                "latest": self.latest,
+                "usage": used.to_json(),
+                "parameters_trained": self.trained,
+            }
+            (self.work / PROGRESS).write_text(json.dumps(progress), encoding="utf-8")
+        own = json.dumps(usages[self.context.rank].to_json())
+        (self.work / f"usage-{self.context.rank}.json").write_text(own, encoding="utf-8")
+        self.context.report(self.latest if done else told, self.work)

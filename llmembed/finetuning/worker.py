@@ -1,0 +1,165 @@
+"""What each worker of ``Runtime.train`` runs."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from llmembed.contract import Examples, Task, WorkerContext
+from llmembed.finetuning.answer_rows import AnswerRows
+from llmembed.finetuning.config import FinetuneConfig
+from llmembed.finetuning.places import Source
+
+if TYPE_CHECKING:
+    import torch
+
+    from llmembed.finetuning.heads import Pooling
+    from llmembed.finetuning.rows import Rows
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncoderWork:
+    """Fine-tunes an encoder with a head for each of ``tasks``."""
+
+    source: Source
+    tasks: tuple[Task, ...]
+    train: Examples
+    valid: Examples
+    config: FinetuneConfig
+    pooling: Pooling = "mean"
+
+    def __call__(self, context: WorkerContext) -> None:
+        from llmembed.finetuning.heads import start
+        from llmembed.finetuning.rows import encode_examples
+
+        folder = self.source.folder()
+        tokeniser = load_tokeniser(folder, self.source.revision)
+        longest = min(self.config.max_tokens, self.source.context or self.config.max_tokens)
+        rows = encode_examples(tokeniser, self.tasks, self.train, longest)
+        valid = encode_examples(tokeniser, self.tasks, self.valid, longest)
+
+        def build(dtype: torch.dtype) -> Any:
+            model = start(
+                folder,
+                self.source.revision,
+                self.tasks,
+                pooling=self.pooling,
+                dropout=self.config.dropout,
+                dtype=dtype,
+            )
+            model.weights = dict(self.config.loss_weights)
+            return model
+
+        run(context, self.config, build, tokeniser, rows, valid)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecoderWork:
+    """Fine-tunes a causal model on prompts and their answers."""
+
+    source: Source
+    train: AnswerRows
+    valid: AnswerRows
+    config: FinetuneConfig
+
+    def __call__(self, context: WorkerContext) -> None:
+        from llmembed.finetuning.causal import start
+        from llmembed.finetuning.rows import pad_of
+
+        folder = self.source.folder()
+        tokeniser = load_tokeniser(folder, self.source.revision)
+
+        def build(dtype: torch.dtype) -> Any:
+            return start(folder, self.source.revision, config=self.config, dtype=dtype)
+
+        pad = pad_of(tokeniser)
+        run(context, self.config, build, tokeniser, self.train.rows(pad), self.valid.rows(pad))
+
+
+def load_tokeniser(folder: str, revision: str | None = None) -> Any:
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(folder, revision=revision)
+
+
+def run(
+    context: WorkerContext,
+    config: FinetuneConfig,
+    build: Callable[[torch.dtype], Any],
+    tokeniser: Any,
+    rows: Rows,
+    valid: Rows,
+) -> None:
+    """Train what ``build`` makes, from where the context says. The last folder reported holds
+    ``best``, the model as plain files, and ``progress.json``."""
+    import torch
+    from transformers import set_seed
+
+    from llmembed.finetuning.arguments import arguments
+    from llmembed.finetuning.trainer import BEST, PROGRESS, RESUME, Finetuner
+    from llmembed.metering import Meter
+
+    earlier = context.resume_from
+    with tempfile.TemporaryDirectory(prefix="llmembed-finetune-") as temporary, Meter() as meter:
+        work = Path(temporary)
+        bf16 = computes_bf16(config)
+        args = arguments(config, context, len(rows), bf16=bf16, work=work)
+        set_seed(config.seed)
+        reduced = bf16 and context.deepspeed is not None
+        model = build(torch.bfloat16 if reduced else torch.float32)
+        _forget_unused_names(model)
+        trainer = Finetuner(
+            model=model,
+            args=args,
+            tokeniser=tokeniser,
+            rows=rows,
+            valid=valid,
+            config=config,
+            context=context,
+            work=work,
+            meter=meter,
+        )
+        done = False
+        if earlier is not None:
+            trainer.take_over(earlier)
+            done = json.loads((earlier / PROGRESS).read_text(encoding="utf-8"))["done"]
+        if not done:
+            point = None if earlier is None else str(earlier / RESUME)
+            trainer.train(resume_from_checkpoint=point)
+            if config.keep == "last" or trainer.best is None:
+                trainer.write_plain(work / BEST)
+        trainer.checkpoint(done=True)
+        model.zero_grad(set_to_none=True)
+
+
+def _forget_unused_names(model: torch.nn.Module) -> None:
+    """Under ZeRO 3 transformers 5.23 takes every renaming it knows of for one that the checkpoint
+    needed, and saving would undo them all: BERT's LayerNorm would get names of 2018. Without this
+    it goes by the model's own class."""
+    import transformers.integrations.deepspeed
+
+    deepspeed: Any = transformers.integrations.deepspeed
+    if deepspeed.is_deepspeed_zero3_enabled():
+        for module in model.modules():
+            if hasattr(module, "_weight_conversions"):
+                del module._weight_conversions
+
+
+def computes_bf16(config: FinetuneConfig) -> bool:
+    from llmembed.backbones import best_dtype
+
+    if config.precision == "auto":
+        return best_dtype() == "bfloat16"
+    return config.precision == "bf16"
+
+
+def part_of(examples: Examples, tasks: Sequence[Task]) -> Examples:
+    """``examples`` with the labels of ``tasks`` alone, which is all that workers need."""
+    names = [task.name for task in tasks]
+    words = examples.words if any(task.kind == "tokens" for task in tasks) else None
+    labels = {name: examples.labels[name] for name in names}
+    return Examples(texts=list(examples.texts), labels=labels, words=words)

@@ -1,0 +1,111 @@
+"""A classifier that asks the causal model that was fine-tuned to answer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+from llmembed.backbones import best_dtype
+from llmembed.contract import Prediction, Runtime, Task, Usage
+from llmembed.generation.local import LocalGenerator
+from llmembed.methods import saved
+from llmembed.methods.demonstrations import Demonstrations
+from llmembed.methods.finetuned import ModelFolder
+from llmembed.methods.prompt_classifier import PromptClassifier
+from llmembed.prompts.question import Question
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecoderClassifier:
+    """``decision``: answers are read as written, or each label is scored as the whole answer.
+    ``context``: tokens of prompt and answer together, as in training. ``dtype`` bfloat16 is
+    followed where the machine computes in it. ``chosen``: what validation chose."""
+
+    method: ClassVar[str] = "decoder"
+    tasks: tuple[Task, ...]
+    model: ModelFolder
+    question: Question
+    demonstrations: Demonstrations
+    context: int
+    max_answer_tokens: int
+    dtype: Literal["float32", "bfloat16"]
+    decision: Literal["generate", "score"]
+    fit_usage: Usage
+    parameters_trained: int
+    chosen: Mapping[str, Any]
+    fit_notes: tuple[str, ...] = ()
+    _made: dict[str, PromptClassifier] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
+
+    @property
+    def _asks(self) -> PromptClassifier:
+        if "asks" not in self._made:
+            followed = self.dtype if best_dtype() == "bfloat16" else "float32"
+            generator = LocalGenerator(model=str(self.model.path), dtype=followed)
+            generator.spec = replace(generator.spec, context=self.context)
+            self._made["asks"] = PromptClassifier(
+                tasks=self.tasks,
+                generator=generator,
+                question=self.question,
+                demonstrations=self.demonstrations,
+                fit_usage=self.fit_usage,
+                decision=self.decision,
+                max_answer_tokens=self.max_answer_tokens,
+            )
+        return self._made["asks"]
+
+    @property
+    def predict_usage(self) -> Usage:
+        """What the last ``predict`` took, on all actors together."""
+        return self._asks.predict_usage
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """How it was trained, and what was cut, repaired or unreadable in the last ``predict``."""
+        return (*self.fit_notes, *self._asks.notes)
+
+    def predict(
+        self, texts: Sequence[str], runtime: Runtime | None = None
+    ) -> dict[str, Prediction]:
+        return self._asks.predict(texts, runtime)
+
+    def save(self, folder: Path) -> None:
+        """``folder``/model is as ``save_pretrained`` leaves it, with its tokenizer."""
+        folder.mkdir(parents=True, exist_ok=True)
+        self.model.copy_to(folder / "model")
+        self.demonstrations.save(folder)
+        saved.write(
+            folder,
+            method=self.method,
+            tasks=self.tasks,
+            fit_usage=self.fit_usage,
+            settings={
+                "question": self.question.to_json(),
+                "context": self.context,
+                "max_answer_tokens": self.max_answer_tokens,
+                "dtype": self.dtype,
+                "decision": self.decision,
+                "parameters_trained": self.parameters_trained,
+                "chosen": dict(self.chosen),
+            },
+            arrays=self.demonstrations.arrays(),
+        )
+
+    @classmethod
+    def load(cls, folder: Path) -> DecoderClassifier:
+        tasks, usage, settings, arrays = saved.read(folder)
+        question = Question.from_json(tasks, settings.pop("question"))
+        loaded = cls(
+            tasks=tasks,
+            model=ModelFolder(path=folder / "model"),
+            question=question,
+            demonstrations=Demonstrations.load(folder, arrays),
+            fit_usage=usage,
+            **settings,
+        )
+        # Who loads from a folder that is soon gone (a worker's, the registry's) still gets answers.
+        _ = loaded._asks.generator.model  # type: ignore[attr-defined]
+        return loaded

@@ -1,0 +1,116 @@
+"""What the fine-tuning methods share: who trains, where the model then lies, who hears of it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import weakref
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import Literal
+
+from llmembed.contract import Reporter, Runtime, Trained, Usage, WorkerContext
+from llmembed.finetuning import FinetuneConfig
+from llmembed.finetuning.places import Source
+from llmembed.sharding import Sharding
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spread:
+    """On how many workers a model is trained, and by which stage of DeepSpeed's ZeRO (``off``:
+    without DeepSpeed); ``auto`` works it out from the model's size and the devices' memory."""
+
+    workers: int | Literal["auto"] = "auto"
+    zero: int | Literal["auto", "off"] = "auto"
+    offload: bool | Literal["auto"] = "auto"
+
+    def sharding(self, source: Source, config: FinetuneConfig) -> Sharding:
+        return Sharding(
+            parameters=source.parameters,
+            batch=config.batch,
+            workers=self.workers,
+            zero=self.zero,
+            offload=self.offload,
+            bf16=config.precision != "fp32",
+            checkpointed=config.activation_checkpointing,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelFolder:
+    """A model's files. ``path`` lies where every machine of the runtime sees it, unless ``local``.
+    What a fit left is deleted with the last classifier that holds it."""
+
+    path: Path
+    local: bool = False
+
+    @classmethod
+    def owned(cls, path: Path, *, local: bool) -> ModelFolder:
+        found = cls(path=path, local=local)
+        weakref.finalize(found, shutil.rmtree, path, ignore_errors=True)
+        return found
+
+    def copy_to(self, folder: Path) -> None:
+        shutil.copytree(self.path, folder, dirs_exist_ok=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finetuned:
+    """What training left. ``best_step``: the step whose weights are kept; ``why``: how the work
+    was shared out; ``usage``: of all workers."""
+
+    model: ModelFolder
+    usage: Usage
+    parameters_trained: int
+    best_step: int
+    why: str
+    history: list[dict[str, float]]
+
+
+def finetune(
+    work: Callable[[WorkerContext], None],
+    *,
+    name: str,
+    source: Source,
+    config: FinetuneConfig,
+    spread: Spread,
+    runtime: Runtime,
+    reporter: Reporter,
+) -> Finetuned:
+    """Train by ``work`` on the runtime's workers; ``reporter`` hears every step they report."""
+
+    def listen(metrics: Mapping[str, float]) -> None:
+        told = {key: value for key, value in metrics.items() if key != "step"}
+        if told:
+            reporter.report(told, step=int(metrics.get("step", 0)))
+
+    trained = runtime.train(
+        work, name=name, sharding=spread.sharding(source, config), listen=listen
+    )
+    assert trained.folder is not None, "the last report keeps a folder"
+    told = json.loads((trained.folder / "progress.json").read_text(encoding="utf-8"))
+    return Finetuned(
+        model=_kept(trained, runtime, name),
+        usage=Usage.from_json(told["usage"]),
+        parameters_trained=told["parameters_trained"],
+        best_step=told["best_step"],
+        why=trained.why,
+        history=told["history"],
+    )
+
+
+def _kept(trained: Trained, runtime: Runtime, name: str) -> ModelFolder:
+    """The best model, moved out of its run, whose checkpoints are then deleted."""
+    assert trained.folder is not None
+    remote = "://" in runtime.files
+    if remote:
+        place = Path(mkdtemp(prefix=f"{name}-"))
+    else:
+        models = Path(runtime.files) / "finetuned"
+        models.mkdir(parents=True, exist_ok=True)
+        place = Path(mkdtemp(prefix=f"{name}-", dir=models))
+    shutil.move(str(trained.folder / "best"), place / "model")
+    shutil.rmtree(trained.folder if remote else trained.folder.parent, ignore_errors=True)
+    return ModelFolder.owned(place / "model", local=remote)

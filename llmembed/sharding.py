@@ -1,0 +1,27 @@
+"""What ``Runtime.train`` is told of a model too large, or too slow, for one worker."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sharding:
+    """How the training of one model is shared out over workers, each with a device of its own.
+
+    ``parameters``: of the model, for what ``auto`` works out from the devices' memory.
+    ``workers``: how many. ``zero``: DeepSpeed's ZeRO stage 0 to 3, or ``off`` for plain data
+    parallelism without DeepSpeed. ``offload``: the optimiser's state (and with stage 3 the
+    weights) wait in the machines' memory. ``bf16``: weights and gradients are kept in bfloat16
+    under DeepSpeed. ``batch``: rows of one optimiser step; the workers share it evenly.
+    ``checkpointed``: activations are computed again in the backward pass.
+    """
+
+    parameters: int
+    batch: int
+    workers: int | Literal["auto"] = "auto"
+    zero: int | Literal["auto", "off"] = "auto"
+    offload: bool | Literal["auto"] = "auto"
+    bf16: bool = True
+    checkpointed: bool = False

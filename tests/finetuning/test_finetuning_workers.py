@@ -1,0 +1,137 @@
+"""Fine-tuning on workers of a real Ray: the same losses on any number of them, with every ZeRO
+stage, and after a kill."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from finetune_to_kill import DiesOnce
+from safetensors.numpy import load_file
+from test_contract import TAGS, TOPIC, WORDS, make_examples
+from tiny_bert import save_tiny_bert
+
+from llmembed.cluster import LocalRuntime, RayRuntime
+from llmembed.contract import Trained
+from llmembed.finetuning import FinetuneConfig
+from llmembed.finetuning.places import source_of
+from llmembed.finetuning.worker import EncoderWork
+from llmembed.sharding import Sharding
+
+CONFIG = FinetuneConfig(
+    learning_rate=3e-3,
+    max_steps=12,
+    batch=16,
+    micro_batch=4,
+    precision="fp32",
+    dropout=0.0,
+    log_steps=1,
+    patience=None,
+    keep="last",
+)
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory) -> EncoderWork:
+    words = {word for known in WORDS.values() for word in known.split()}
+    folder = save_tiny_bert(tmp_path_factory.mktemp("models") / "tiny-bert", words)
+    return EncoderWork(
+        source=source_of(str(folder)),
+        tasks=(TOPIC, TAGS),
+        train=make_examples(64, 0),
+        valid=make_examples(20, 1),
+        config=CONFIG,
+    )
+
+
+@pytest.fixture(scope="module")
+def alone(work, tmp_path_factory) -> Trained:
+    return LocalRuntime(tmp_path_factory.mktemp("alone")).train(work)
+
+
+def sharding(**settings: Any) -> Sharding:
+    return Sharding(parameters=20_000, batch=CONFIG.batch, bf16=False, **settings)
+
+
+def losses(done: Trained) -> np.ndarray:
+    assert done.folder is not None
+    history = json.loads((done.folder / "progress.json").read_text())["history"]
+    steps = [row["step"] for row in history if "train/loss" in row]
+    assert steps == [float(step) for step in range(1, CONFIG.max_steps + 1)]
+    return np.array([row["train/loss"] for row in history if "train/loss" in row])
+
+
+def weights(done: Trained) -> dict[str, np.ndarray]:
+    assert done.folder is not None
+    best = done.folder / "best"
+    encoder = load_file(best / "encoder" / "model.safetensors")
+    return {**encoder, **load_file(best / "heads.safetensors")}
+
+
+def check_same(done: Trained, alone: Trained) -> None:
+    np.testing.assert_allclose(losses(done), losses(alone), rtol=1e-3)
+    ours, theirs = weights(done), weights(alone)
+    assert ours.keys() == theirs.keys()
+    for name, value in theirs.items():
+        np.testing.assert_allclose(ours[name], value, atol=2e-3, err_msg=name)
+
+
+def test_two_workers_of_which_one_is_killed_give_the_same_losses_and_are_heard(
+    work, alone, tmp_path: Path, local_ray
+):
+    heard: list[dict[str, float]] = []
+    fields = {name: getattr(work, name) for name in ("source", "tasks", "train", "valid", "config")}
+    dying = DiesOnce(**fields, mark=tmp_path / "died")
+    with RayRuntime(tmp_path / "files") as runtime:
+        done = runtime.train(
+            dying,
+            sharding=sharding(workers=2, zero="off"),
+            listen=lambda metrics: heard.append(dict(metrics)),
+        )
+    assert (tmp_path / "died").exists()
+    check_same(done, alone)
+    assert done.why.startswith("2 workers without DeepSpeed")
+    assert {row["step"] for row in heard if "train/loss" in row} == set(range(1, 13))
+    assert heard[-1]["joules/worker_0"] > 0
+    assert heard[-1]["joules/worker_1"] > 0
+    assert {"tokens_per_second", "peak_memory_bytes", "valid/topic/f1"} <= heard[-1].keys()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("offload", [False, True])
+@pytest.mark.parametrize("zero", [1, 2, 3])
+def test_every_zero_stage_gives_the_same_losses_and_a_plain_folder(
+    zero, offload, work, alone, tmp_path: Path, local_ray
+):
+    with RayRuntime(tmp_path) as runtime:
+        done = runtime.train(work, sharding=sharding(workers=2, zero=zero, offload=offload))
+    assert f"ZeRO {zero}" in done.why
+    check_same(done, alone)
+
+
+@pytest.mark.slow
+def test_killed_under_zero_3_it_goes_on_too(work, alone, tmp_path: Path, local_ray):
+    fields = {name: getattr(work, name) for name in ("source", "tasks", "train", "valid", "config")}
+    dying = DiesOnce(**fields, mark=tmp_path / "died")
+    with RayRuntime(tmp_path / "files") as runtime:
+        done = runtime.train(dying, sharding=sharding(workers=2, zero=3, offload=False))
+    assert (tmp_path / "died").exists()
+    check_same(done, alone)
+
+
+def test_stopping_early_keeps_the_best_on_validation(work, tmp_path: Path):
+    # So large a rate that it only gets worse after some step.
+    config = replace(
+        CONFIG, learning_rate=0.3, max_steps=40, evaluations=4, patience=2, keep="best", warmup=0.0
+    )
+    done = LocalRuntime(tmp_path).train(replace(work, config=config))
+    assert done.folder is not None
+    told = json.loads((done.folder / "progress.json").read_text())
+    read = [row for row in told["history"] if "valid/f1" in row]
+    keys = [(row["valid/f1"], -row["valid/loss"]) for row in read]
+    assert told["best_step"] == read[keys.index(max(keys))]["step"]
+    assert read[-1]["step"] < 40, "did not stop early"
