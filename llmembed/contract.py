@@ -239,6 +239,15 @@ class OverBackbones(Protocol):
         ...
 
 
+@runtime_checkable
+class CountsTokens(Protocol):
+    """A classifier that says how many tokens a text has, and how many of them it reads."""
+
+    def token_counts(self, texts: Sequence[str]) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+        """Full and kept, int64 (N,) each; kept is less where a text is cut."""
+        ...
+
+
 class Method(Protocol):
     """One rival on the leaderboard."""
 

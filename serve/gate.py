@@ -13,8 +13,15 @@ import uuid
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import TYPE_CHECKING, Any
 
-from llmembed.errors import LlmembedError
-from serve.errors import ForbiddenError, LateError, MediaTypeError, RequestError, TooLargeError
+from llmembed.errors import BudgetError, LlmembedError
+from serve.errors import (
+    ForbiddenError,
+    LateError,
+    MediaTypeError,
+    RequestError,
+    TooLargeError,
+    UnavailableError,
+)
 
 if TYPE_CHECKING:
     from serve.server import Server
@@ -81,6 +88,9 @@ class Gate:
             await self._app(scope, await self._body(headers, receive), answer)
         except RequestError as error:
             await _refuse(error, answer)
+        except BudgetError as error:
+            logger.error("request %s: %s", request_id, error)
+            await _refuse(UnavailableError("the budget for asking is spent"), answer)
         except LlmembedError as error:
             logger.error("request %s: %s", request_id, error)
             await _refuse(_Failed(request_id), answer)

@@ -12,7 +12,14 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from llmembed.contract import Classifier, OverBackbones, Prediction, Task, Usage
+from llmembed.contract import (
+    Classifier,
+    CountsTokens,
+    OverBackbones,
+    Prediction,
+    Task,
+    Usage,
+)
 from llmembed.methods.views import take_view
 from serve.batching import Batched, TokenBatcher
 from serve.errors import NoFeaturesError, TooLongError
@@ -110,7 +117,7 @@ class Seat:
         """One prediction per task. Raises a ``RequestError``."""
         with self._busy():
             if self._batcher is not None:
-                return await self._predict_alone(texts)
+                return await self._predict_alone(texts, truncate=truncate)
             views, tokens, timing = await self._read(texts, truncate=truncate)
             classifier = cast(OverBackbones, self.classifier)
             predictions, seconds = await self._off_loop(
@@ -228,16 +235,16 @@ class Seat:
                 "send a shorter text, or truncate: true to have it cut"
             )
 
-    async def _predict_alone(self, texts: Sequence[str]) -> Answer:
+    async def _predict_alone(self, texts: Sequence[str], *, truncate: bool) -> Answer:
         """By a classifier that reads texts itself."""
         assert self._batcher is not None
-        counts = getattr(self.classifier, "token_counts", None)
-        if counts is not None:
-            tokens = np.asarray(await asyncio.to_thread(counts, texts))
+        if isinstance(self.classifier, CountsTokens):
+            counter = self.classifier
+            (tokens, kept), _ = await self._off_loop(lambda: counter.token_counts(texts))
         else:
-            tokens = np.array([1 + len(text) // CHARACTERS_PER_TOKEN for text in texts])
-        self._check(tokens, tokens, self.name, truncate=True)
-        done = await self._batcher.submit(texts, int(tokens.sum()))
+            kept = tokens = np.array([1 + len(text) // CHARACTERS_PER_TOKEN for text in texts])
+        self._check(tokens, kept, self.name, truncate=truncate)
+        done = await self._batcher.submit(texts, int(kept.sum()))
         timing = Timing(
             queue_seconds=done.queue_seconds,
             inference_seconds=done.inference_seconds,

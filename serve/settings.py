@@ -86,6 +86,10 @@ class ServeSettings(_Settings):
     api_key_env: str | None = Field(
         "LLMEMBED_API_KEY", description="variable that holds the key; unset there: no key needed"
     )
+    budget_usd: float | None = Field(
+        None, gt=0, description="of a replica since its start, for classifiers that pay by the call"
+    )
+    budget_tokens: int | None = Field(None, gt=0)
     cors_origins: list[str] = []
     feedback: bool = True
     feedback_bytes: int = Field(16 * 2**20, ge=1024, description="of a file before the next one")

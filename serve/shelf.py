@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from llmembed.backbones import BackboneSpec
 from llmembed.errors import LlmembedError, ModelError
+from llmembed.pipelines.answering import asks_endpoint
 from llmembed.pipelines.models import REGISTERED, find_classifier
+from llmembed.pipelines.prompting import cache_of
 from serve.errors import UnavailableError, UnknownModelError
 from serve.hosting import Host, backbones_of
 from serve.seats import Seat
@@ -203,13 +205,15 @@ class Shelf:
             async with self._loading:
                 return await self._load(address, lock=False)
         seat = await asyncio.to_thread(self._read, address)
-        await seat.warm_up()
+        if not asks_endpoint(seat.classifier):  # which is paid by the call
+            await seat.warm_up()
         logger.info("%s is ready, a classifier of method %s", seat.label, seat.classifier.method)
         return seat
 
     def _read(self, address: Address) -> Seat:
         """Find, check and load; blocking."""
         from llmembed.methods import load
+        from llmembed.pipelines.answering import asked_by, load_for_run
         from llmembed.pipelines.keeping import offered_thresholds, read_validation
 
         version = address.version
@@ -219,6 +223,9 @@ class Shelf:
         uri = address.uri if version is None else f"models:/{address.name}/{version}"
         settings = self._settings
         folder = find_classifier(uri, files=settings.files, tracking_uri=settings.tracking_uri)
+        classifier = load(folder)
+        if asked_by(classifier):
+            classifier = load_for_run(folder, self._of_a_run(paid=asks_endpoint(classifier)))
         hosts: dict[str, Host] = {}
         for spec in backbones_of(folder):
             name = spec.fingerprint()
@@ -226,7 +233,7 @@ class Shelf:
                 self._hosts[name] = self._make_host(spec)
             hosts[name] = self._hosts[name]
         return Seat(
-            load(folder),
+            classifier,
             name=address.name,
             key=address.key,
             version=version,
@@ -238,6 +245,13 @@ class Shelf:
             reference=read_validation(folder),
             observe=self._observe,
         )
+
+    def _of_a_run(self, *, paid: bool) -> dict[str, Any]:
+        """For a classifier that asks a language model: where answers are kept, and limits."""
+        settings = self._settings
+        found: dict[str, Any] = {"cache": str(cache_of(settings.files))}
+        limits = {"budget_usd": settings.budget_usd, "budget_tokens": settings.budget_tokens}
+        return found | {name: value for name, value in limits.items() if paid and value}
 
     def _retire(self, seat: Seat) -> None:
         """Close a seat once its last request is answered, and hosts that no seat uses."""

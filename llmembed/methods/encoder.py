@@ -29,7 +29,7 @@ from llmembed.errors import ConfigError
 from llmembed.finetuning import FinetuneConfig
 from llmembed.finetuning.answering import Answering, EncoderAnswers, Floats, Logits, answer_table
 from llmembed.finetuning.places import source_of, untrained_reason
-from llmembed.finetuning.worker import EncoderWork, computes_bf16, part_of
+from llmembed.finetuning.worker import EncoderWork, computes_bf16, load_tokeniser, part_of
 from llmembed.methods import saved
 from llmembed.methods.answers import decide
 from llmembed.methods.finetuned import ModelFolder, Spread, finetune
@@ -110,6 +110,15 @@ class EncoderClassifier:
             for task in self.tasks
         }
 
+    def token_counts(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+        """Tokens that each text has, and that are read of it, int64 (N,). By a tokenizer of its
+        own: one may not be used by two threads at once."""
+        if "counter" not in self._loaded:
+            self._loaded["counter"] = load_tokeniser(str(self.model.path / "encoder"))
+        ids = self._loaded["counter"](list(texts), truncation=False, verbose=False)["input_ids"]
+        full = np.array([len(row) for row in ids], dtype=np.int64)
+        return full, np.minimum(full, self.max_tokens)
+
     def _here(self) -> EncoderAnswers:
         if "model" not in self._loaded:
             self._loaded["model"] = EncoderAnswers(
@@ -144,6 +153,7 @@ class EncoderClassifier:
         )
         # Who loads from a folder that is soon gone (a worker's, the registry's) still gets answers.
         loaded._here()
+        loaded.token_counts(["a text"])
         return loaded
 
 
