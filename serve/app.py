@@ -7,6 +7,7 @@ one replica does with a request is in ``server.py``.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import random
 from collections.abc import Mapping, Sequence
@@ -16,40 +17,47 @@ from ray import serve
 from ray.serve.handle import DeploymentHandle
 
 from llmembed.backbones import BackboneSpec
-from llmembed.cluster.session import cores_here
-from llmembed.errors import ConfigError, ModelError
+from llmembed.errors import ModelError
+from serve.addresses import CHALLENGER, CHAMPION, Address
 from serve.batching import Batched
-from serve.hosting import Host, LocalHost, backbones_of, weights_bytes
+from serve.hosting import Host, LocalHost
 from serve.metrics import Family, Metrics
+from serve.placement import is_apart, looked_up, options_of, threads_of
 from serve.remote import RemoteHost
 from serve.server import Server
-from serve.settings import Scaling, ServeSettings, load_settings
-from serve.shelf import ALIASES, Address, Shelf
+from serve.settings import Scaling, ServeSettings, key_digest, load_settings
+from serve.shelf import Shelf
 
 if TYPE_CHECKING:
     import numpy as np
 
     from llmembed.backbones import TokenisedBatch
-    from llmembed.contract import Prediction
+    from llmembed.contract import Prediction, Task
 
 INGRESS = "llmembed"
 SHADOW = "challenger"
+GATHER_SECONDS = 5.0
+logger = logging.getLogger("llmembed.serve")
 
 
 @serve.deployment
 class Backbone:
     """A frozen backbone by itself: token ids in, rows out, requests of all classifiers batched."""
 
-    def __init__(self, spec: Mapping[str, Any], settings: ServeSettings, threads: int) -> None:
+    def __init__(self, spec: Mapping[str, Any], settings: ServeSettings) -> None:
         _let_threads_sleep()
         self.metrics = Metrics()
         self._host = LocalHost(
             BackboneSpec.from_json(spec),
             batching=settings.batching,
             limits=settings.limits,
-            threads=threads,
+            threads=threads_of(settings.backbones),
             observe=self.metrics.batch_tokens.observe,
         )
+        self._host.warm_up()
+
+    def check_health(self) -> None:
+        self._host.check()
 
     async def embed(self, tokens: TokenisedBatch) -> Batched[np.ndarray]:
         return await self._host.embed(tokens)
@@ -63,13 +71,12 @@ class Backbone:
 class Challenger:
     """Answers copies of requests as the versions called challenger would, and compares."""
 
-    async def __init__(self, settings: ServeSettings, threads: int) -> None:  # type: ignore[misc]
+    async def __init__(self, settings: ServeSettings) -> None:  # type: ignore[misc]
         _let_threads_sleep()
         self.metrics = Metrics()
-        self._threads = threads
         self._settings = settings
         names = [Address.parse(model) for model in settings.models]
-        served = [f"models:/{a.name}@{ALIASES[1]}" for a in names if a.alias == ALIASES[0]]
+        served = [f"models:/{a.name}@{CHALLENGER}" for a in names if a.alias == CHAMPION]
         own = settings.model_copy(update={"models": served})
         self._shelf = Shelf(own, self._local, observe=self.metrics.batch_tokens.observe)
         await self._shelf.open()
@@ -78,19 +85,23 @@ class Challenger:
     async def compare(
         self, name: str, texts: Sequence[str], given: Mapping[str, Sequence[Any]]
     ) -> None:
-        """``given``: task -> labels of the champion."""
-        seat = self._shelf.seats.get(f"{name}@{ALIASES[1]}")
+        """``given``: task -> the champion's answers by name; compared on the tasks of both."""
+        seat = self._shelf.seats.get(f"{name}@{CHALLENGER}")
         if seat is None:
             self.metrics.shadow.labels(name, "absent").inc()
             return
         try:
             answer = await seat.predict(texts, truncate=True)
-            same = all(
-                answer.predictions[task].labels.tolist() == labels for task, labels in given.items()
-            )
-        except Exception:
+        except Exception as error:
             self.metrics.shadow.labels(name, "failed").inc()
-            raise
+            logger.error("the challenger of %r failed: %s", name, type(error).__name__)
+            return
+        own = named_answers(seat.tasks, answer.predictions)
+        both = own.keys() & given.keys()
+        if not both:
+            self.metrics.shadow.labels(name, "incomparable").inc()
+            return
+        same = all(own[task] == given[task] for task in both)
         self.metrics.shadow.labels(name, "agreed" if same else "differed").inc()
 
     async def families(self) -> list[Family]:
@@ -99,7 +110,10 @@ class Challenger:
     def _local(self, spec: BackboneSpec) -> Host:
         settings = self._settings
         return LocalHost(
-            spec, batching=settings.batching, limits=settings.limits, threads=self._threads
+            spec,
+            batching=settings.batching,
+            limits=settings.limits,
+            threads=threads_of(settings.ingress),
         )
 
     async def _watch(self) -> None:
@@ -118,7 +132,7 @@ class Ingress:
         settings: ServeSettings,
         apart: Mapping[str, DeploymentHandle[Any]],
         challenger: DeploymentHandle[Any] | None,
-        threads: int,
+        known: Mapping[str, int],
     ) -> None:
         _let_threads_sleep()
         self._apart = dict(apart)
@@ -130,7 +144,8 @@ class Ingress:
             make_host=self._host,
             replica=_replica(),
             shadow=None if challenger is None else self._copy,
-            threads=threads,
+            threads=threads_of(settings.ingress),
+            known=known,
         )
         self._own: DeploymentHandle[Any] | None = None
         self.server.gather = self._gather
@@ -142,6 +157,9 @@ class Ingress:
 
         return build(self.server)
 
+    def check_health(self) -> None:
+        self.server.check()
+
     async def families(self) -> list[Family]:
         return self.server.families()
 
@@ -152,7 +170,7 @@ class Ingress:
         if is_apart(spec, self._settings):
             raise ModelError(
                 f"the backbone {spec.label} stands apart, and this application has no deployment "
-                "of it: deploy it again"
+                "of it: deploy it again with another `revision`"
             )
         return self.server.local_host(spec)
 
@@ -164,7 +182,8 @@ class Ingress:
         if len(self._copies) >= self._settings.challenger.queue:
             self.server.metrics.shadow.labels(name, "skipped").inc()
             return
-        given = {task: p.labels.tolist() for task, p in predictions.items()}
+        seat = self.server.shelf.seats[name]
+        given = named_answers(seat.tasks, predictions)
         task = asyncio.create_task(self._compare(name, texts, given))
         self._copies.add(task)
         task.add_done_callback(self._copies.discard)
@@ -185,11 +204,29 @@ class Ingress:
         if self._challenger is not None:
             handles.append(self._challenger)
         found = await asyncio.gather(
-            *(handle.broadcast("families").results_async() for handle in handles),
+            *(
+                asyncio.wait_for(handle.broadcast("families").results_async(), GATHER_SECONDS)
+                for handle in handles
+            ),
             return_exceptions=True,
         )
         told = [one for many in found if not isinstance(many, BaseException) for one in many]
-        return told or [self.server.families()]
+        # A replica that is dying takes its deployment's figures along; ours are always told.
+        return told if not isinstance(found[0], BaseException) else [self.server.families(), *told]
+
+
+def named_answers(
+    tasks: Sequence[Task], predictions: Mapping[str, Prediction]
+) -> dict[str, list[Any]]:
+    """Task -> for each answer the names of its classes: two versions may number them otherwise."""
+    found: dict[str, list[Any]] = {}
+    for task in tasks:
+        labels = predictions[task.name].labels
+        if task.kind == "multi":
+            found[task.name] = [[task.classes[i] for i in row.nonzero()[0]] for row in labels]
+        else:
+            found[task.name] = [task.classes[i] if i >= 0 else None for i in labels.tolist()]
+    return found
 
 
 def _let_threads_sleep() -> None:
@@ -202,78 +239,38 @@ def _replica() -> str:
     return str(serve.get_replica_context().replica_id.unique_id)
 
 
-def is_apart(spec: BackboneSpec, settings: ServeSettings) -> bool:
-    """Whether a backbone gets a deployment of its own: as set, or by the size of its weights."""
-    if settings.placement == "auto":
-        return weights_bytes(spec) > settings.apart_above_bytes
-    return settings.placement == "apart"
-
-
-def apart_of(settings: ServeSettings) -> list[BackboneSpec]:
-    """The backbones of all models served that get deployments of their own.
-
-    Raises ``ModelError`` for a model that can't be found, ``ConfigError`` for one named twice."""
-    from llmembed.pipelines.models import find_classifier
-
-    found: dict[str, BackboneSpec] = {}
-    addresses = [Address.parse(model) for model in settings.models]
-    keys = [address.key for address in addresses]
-    if len(set(keys)) < len(keys):
-        raise ConfigError(f"models: {max(keys, key=keys.count)} is named twice")
-    for address in addresses:
-        uri = address.uri
-        folder = find_classifier(uri, files=settings.files, tracking_uri=settings.tracking_uri)
-        for spec in backbones_of(folder):
-            if is_apart(spec, settings):
-                found[spec.fingerprint()] = spec
-    return list(found.values())
-
-
-def options_of(scaling: Scaling) -> dict[str, Any]:
-    """What Ray Serve is told of a deployment. Requests above ``max_ongoing_requests`` wait before
-    the replica; the default of 5 would leave batches empty."""
-    options: dict[str, Any] = {
-        "max_ongoing_requests": scaling.max_ongoing_requests,
-        "ray_actor_options": {"num_cpus": scaling.cpus, "num_gpus": scaling.gpus},
-    }
-    if scaling.min_replicas == scaling.max_replicas:
-        return {**options, "num_replicas": scaling.max_replicas}
-    return {
-        **options,
-        "autoscaling_config": {
-            "min_replicas": scaling.min_replicas,
-            "max_replicas": scaling.max_replicas,
-            "target_ongoing_requests": scaling.target_ongoing_requests,
-        },
-    }
-
-
-def threads_of(scaling: Scaling) -> int:
-    """Threads of torch in each replica: the cores here, shared by the fewest replicas there are."""
-    return scaling.threads or max(1, cores_here() // max(1, scaling.min_replicas))
-
-
 def app(args: dict[str, Any]) -> serve.Application:
     """The application for ``args``, the settings of ``ServeSettings`` with keys dotted or nested.
 
-    Raises ``ConfigError`` or ``ModelError``."""
+    What replicas must agree on is settled here: the registry's address, and the key, of which
+    they are told the SHA-256. Raises ``ConfigError`` or ``ModelError``."""
+    from llmembed.tracking import resolve_uri
+
     settings = load_settings(args)
+    digest = key_digest(settings)
+    settings = settings.model_copy(
+        update={
+            "tracking_uri": resolve_uri(settings.tracking_uri, settings.files),
+            "api_key_sha256": None if digest is None else digest.hex(),
+            "api_key_env": None,
+        }
+    )
+    backbones, known = looked_up(settings)
     apart: dict[str, Any] = {}
-    for spec in apart_of(settings):
+    for spec in backbones:
         fingerprint = spec.fingerprint()
         named = _deployed(Backbone).options(
-            name=f"backbone-{spec.label}-{fingerprint[:6]}", **options_of(settings.backbones)
+            name=f"backbone-{spec.label}-{fingerprint[:6]}",
+            **options_of(settings.backbones, settings),
         )
-        apart[fingerprint] = named.bind(spec.to_json(), settings, threads_of(settings.backbones))
-    threads = threads_of(settings.ingress)
+        apart[fingerprint] = named.bind(spec.to_json(), settings)
     challenger = None
     if settings.challenger.mode == "shadow":
         alone = Scaling(cpus=settings.ingress.cpus, gpus=settings.ingress.gpus)
-        challenger = (
-            _deployed(Challenger).options(name=SHADOW, **options_of(alone)).bind(settings, threads)
-        )
-    ingress = _deployed(Ingress).options(name=INGRESS, **options_of(settings.ingress))
-    application: serve.Application = ingress.bind(settings, apart, challenger, threads)
+        shadow = _deployed(Challenger).options(name=SHADOW, **options_of(alone, settings))
+        challenger = shadow.bind(settings)
+    ingress = _deployed(Ingress).options(name=INGRESS, **options_of(settings.ingress, settings))
+    application: serve.Application = ingress.bind(settings, apart, challenger, known)
     return application
 
 

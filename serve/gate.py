@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hmac
 import json
 import logging
 import re
@@ -113,7 +112,7 @@ class Gate:
         if self._server.key is None or path in OPEN or path in SHOWN or path.startswith(PAGE):
             return
         kind, _, given = headers.get(b"authorization", b"").partition(b" ")
-        if kind.lower() != b"bearer" or not hmac.compare_digest(given.strip(), self._server.key):
+        if kind.lower() != b"bearer" or not self._server.accepts(given.strip()):
             raise ForbiddenError("send the key as Authorization: Bearer KEY")
 
     async def _body(self, headers: MutableMapping[bytes, bytes], receive: Receive) -> Receive:

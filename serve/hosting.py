@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Protocol
 
 from llmembed.backbones import BackboneSpec, TokenisedBatch
+from llmembed.errors import WorkerError
 from llmembed.methods.views import views_from_json
 from serve.batching import Batched, TokenBatcher
 
@@ -15,6 +16,10 @@ if TYPE_CHECKING:
     import numpy as np
 
     from serve.settings import Batching, Limits
+
+
+FAILURES = 5
+"""Batches failed one after another that make a replica unhealthy: a broken GPU stays broken."""
 
 
 class Host(Protocol):
@@ -30,6 +35,10 @@ class Host(Protocol):
 
     @property
     def queued_tokens(self) -> int: ...
+
+    def check(self) -> None:
+        """Raise ``WorkerError`` when the last batches all failed."""
+        ...
 
     def close(self) -> None: ...
 
@@ -65,6 +74,7 @@ class LocalHost(Tokenising):
 
         super().__init__(spec)
         self._backbone = Backbone(spec, threads=threads)
+        self._failures = 0
         on_gpu = self._backbone.device.type == "cuda"
         self._batcher: TokenBatcher[TokenisedBatch, np.ndarray] = TokenBatcher(
             self._embed,
@@ -78,8 +88,18 @@ class LocalHost(Tokenising):
     async def embed(self, tokens: TokenisedBatch) -> Batched[np.ndarray]:
         return await self._batcher.submit(tokens, int(tokens.kept.sum()))
 
+    def warm_up(self) -> None:
+        """One forward pass, blocking: what is made lazily is made now."""
+        self._backbone.embed(self._tokeniser(["a text to warm up with"]))
+
+    def check(self) -> None:
+        if self._failures >= FAILURES:
+            raise WorkerError(f"the backbone {self.spec.label} failed {self._failures} times")
+
     def _embed(self, batches: Sequence[TokenisedBatch]) -> list[np.ndarray]:
+        self._failures += 1
         rows = self._backbone.embed(TokenisedBatch.joined(batches))
+        self._failures = 0
         found, start = [], 0
         for batch in batches:
             found.append(rows[start : start + len(batch)])

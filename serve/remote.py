@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
+from grpc.aio import AioRpcError
 from ray.exceptions import RayActorError, RayTaskError
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from llmembed.backbones import BackboneSpec, TokenisedBatch
     from serve.batching import Batched
 
-TRIES = 5
+TRIES = 4
 WAIT_SECONDS = 0.1
 """Before the second try; doubled each time. A request asked twice is answered twice the same."""
 
@@ -45,9 +46,13 @@ class RemoteHost(Tokenising):
                 if isinstance(error.cause, RequestError):
                     raise error.cause from None
                 raise
-            except (RayActorError, DeploymentUnavailableError):
-                if attempt == TRIES:
-                    break
+            except asyncio.CancelledError:
+                task = asyncio.current_task()
+                if task is not None and task.cancelling():
+                    raise  # our own client left; otherwise the replica was stopped at its work
+            except (RayActorError, DeploymentUnavailableError, AioRpcError):
+                pass
+            if attempt < TRIES:
                 await asyncio.sleep(wait)
                 wait *= 2
         raise UnavailableError(f"no replica of the backbone {self.spec.label} answers")
@@ -55,6 +60,9 @@ class RemoteHost(Tokenising):
     @property
     def queued_tokens(self) -> int:
         return 0  # they wait there
+
+    def check(self) -> None:
+        return None  # it is checked there
 
     def close(self) -> None:
         return None

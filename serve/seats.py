@@ -55,10 +55,10 @@ class Answer:
 
 
 class Seat:
-    """One version of a model, loaded. ``key`` is what requests call it; ``version`` and ``alias``
-    are the registry's, None for a folder. ``in_flight``: requests it has not answered yet.
-    ``thresholds``: task -> score below which ``unknown`` may be asked for. ``reference``: what
-    validation answered, for drift."""
+    """One version of a model, loaded. ``key`` is what requests call it; ``version``, ``alias``
+    and ``run_id`` are the registry's, None for a folder. ``in_flight``: requests it has not
+    answered yet. ``thresholds``: task -> score below which ``unknown`` may be asked for.
+    ``reference``: what validation answered, for drift."""
 
     def __init__(
         self,
@@ -71,12 +71,14 @@ class Seat:
         limits: Limits,
         version: int | None = None,
         alias: str | None = None,
+        run_id: str | None = None,
         thresholds: Mapping[str, float] | None = None,
         reference: Mapping[str, Any] | None = None,
         observe: Callable[[int], None] | None = None,
     ) -> None:
         self.classifier = classifier
         self.name, self.key, self.version, self.alias = name, key or name, version, alias
+        self.run_id = run_id
         self.in_flight = 0
         self.thresholds = dict(thresholds or {})
         self.reference = dict(reference or {})
@@ -111,6 +113,8 @@ class Seat:
     def max_tokens(self) -> int | None:
         """The tokens that every backbone reads; None where nothing is cut here."""
         limits = [h.spec.max_tokens for h in self.hosts.values() if h.spec.long_texts != "windows"]
+        if not self.hosts and isinstance(self.classifier, CountsTokens):
+            limits = [getattr(self.classifier, "max_tokens", self._limits.tokens_per_text)]
         return min(limits, default=None)
 
     async def predict(self, texts: Sequence[str], *, truncate: bool) -> Answer:

@@ -11,19 +11,21 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import hmac
 import logging
 import weakref
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from llmembed.contract import Prediction
+from serve.addresses import CHALLENGER, CHAMPION
 from serve.drift import Drift
 from serve.errors import LateError, TooLargeError
 from serve.hosting import Host, LocalHost
 from serve.metrics import Family, Metrics, exposition
 from serve.seats import Answer, Seat
-from serve.settings import ServeSettings, key_from
-from serve.shelf import ALIASES, Shelf
+from serve.settings import ServeSettings, key_digest
+from serve.shelf import Shelf
 
 if TYPE_CHECKING:
     from llmembed.backbones import BackboneSpec
@@ -36,8 +38,8 @@ class Server:
     """The classifiers of one replica and what it counts.
 
     ``make_host`` places a backbone; by default in this process. ``shadow`` takes a copy of a
-    request and returns at once. ``threads``: of torch, in this process. Raises ``ConfigError``
-    for an empty key.
+    request and returns at once. ``threads``: of torch, in this process. ``known``: see ``Shelf``.
+    Raises ``ConfigError`` for an empty key.
     """
 
     def __init__(
@@ -48,9 +50,10 @@ class Server:
         replica: str = "0",
         shadow: Shadow | None = None,
         threads: int | None = None,
+        known: Mapping[str, int] | None = None,
     ) -> None:
         self.settings = settings
-        self.key = key_from(settings.api_key_env)
+        self.key = key_digest(settings)
         self.replica = replica
         self.metrics = Metrics()
         self.shadow = shadow
@@ -61,10 +64,11 @@ class Server:
             make_host or self.local_host,
             observe=self.metrics.batch_tokens.observe,
             swapped=self._swapped,
+            known=known,
         )
         self._drift: weakref.WeakKeyDictionary[Seat, Drift] = weakref.WeakKeyDictionary()
         self._watcher: asyncio.Task[None] | None = None
-        self.ready = False
+        self._started = False
         self.behind_serve = False
 
     async def start(self) -> None:
@@ -72,10 +76,24 @@ class Server:
         await self.shelf.open()
         self._note_loaded()
         self._watcher = asyncio.create_task(self._watch())
-        self.ready = True
+        self._started = True
+
+    @property
+    def ready(self) -> bool:
+        """Whether a model is loaded and warm."""
+        return self._started and bool(self.shelf.seats)
+
+    def check(self) -> None:
+        """Raise ``WorkerError`` when a backbone here fails whatever it is asked."""
+        for host in self.shelf.hosts:
+            host.check()
+
+    def accepts(self, key: bytes) -> bool:
+        """Whether ``key`` is the one asked for, told in constant time."""
+        return self.key is not None and hmac.compare_digest(hashlib.sha256(key).digest(), self.key)
 
     async def stop(self) -> None:
-        self.ready = False
+        self._started = False
         if self._watcher is not None:
             self._watcher.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -92,7 +110,7 @@ class Server:
     ) -> Answer:
         """Predictions of all tasks of ``model``; ``counted`` false for texts that no client wrote,
         which say nothing about drift. Raises a ``RequestError``."""
-        seat = await self._seat(texts, model, request_id)
+        seat = self._split(await self._seat(texts, model), model, request_id)
         answer = await self._in_time(seat.predict(texts, truncate=self._truncate(truncate)))
         self._count(answer)
         if not counted:
@@ -101,7 +119,7 @@ class Server:
             self._drift[seat] = Drift(seat.tasks, seat.reference)
         self._drift[seat].saw(answer.predictions)
         self._count_answers(answer)
-        if self.shadow is not None and seat.alias == ALIASES[0]:
+        if self.shadow is not None and seat.alias == CHAMPION:
             self.shadow(seat.name, texts, answer.predictions)
         return answer
 
@@ -115,7 +133,7 @@ class Server:
         request_id: str = "",
     ) -> Answer:
         """The fused features of ``model``, or the rows of one of its backbones."""
-        seat = await self._seat(texts, model, request_id)
+        seat = await self._seat(texts, model)
         cut = self._truncate(truncate)
         if backbone is None:
             answer = await self._in_time(seat.features(texts, truncate=cut))
@@ -139,19 +157,28 @@ class Server:
     def _truncate(self, asked: bool | None) -> bool:
         return self.settings.truncate if asked is None else asked
 
-    async def _seat(self, texts: Sequence[str], model: str | None, request_id: str) -> Seat:
+    async def _seat(self, texts: Sequence[str], model: str | None) -> Seat:
         most = self.settings.limits.texts
         if len(texts) > most:
             raise TooLargeError(f"{len(texts)} texts in one request; the limit is {most}")
-        seat = await self.shelf.get(model)
+        return await self.shelf.get(model)
+
+    def _split(self, seat: Seat, model: str | None, request_id: str) -> Seat:
+        """The challenger's seat for its share of the requests that left the version open, if it
+        answers the same tasks."""
         challenger = self.settings.challenger
-        if challenger.mode == "split" and seat.alias == ALIASES[0]:
-            other = self.shelf.seats.get(f"{seat.name}@{ALIASES[1]}")
-            # By the request's id, so that one repeated goes the same way.
-            drawn = int.from_bytes(hashlib.sha256(request_id.encode()).digest()[:4]) / 2**32
-            if other is not None and drawn < challenger.share:
-                return other
-        return seat
+        if (
+            challenger.mode != "split"
+            or seat.alias != CHAMPION
+            or model not in (None, "", seat.key)
+        ):
+            return seat
+        other = self.shelf.seats.get(f"{seat.name}@{CHALLENGER}")
+        if other is None or [t.name for t in other.tasks] != [t.name for t in seat.tasks]:
+            return seat
+        # By the request's id, so that one repeated goes the same way.
+        drawn = int.from_bytes(hashlib.sha256(request_id.encode()).digest()[:4]) / 2**32
+        return other if drawn < challenger.share else seat
 
     async def _in_time(self, work: Awaitable[Answer]) -> Answer:
         seconds = self.settings.limits.seconds

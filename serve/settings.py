@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -84,8 +85,14 @@ class ServeSettings(_Settings):
     refresh_seconds: float = Field(10.0, gt=0, description="between looks at the aliases")
     truncate: bool = Field(False, description="cut long texts where a request does not say")
     api_key_env: str | None = Field(
-        "LLMEMBED_API_KEY", description="variable that holds the key; unset there: no key needed"
+        "LLMEMBED_API_KEY",
+        description="variable that holds the key where the application is built; a variable "
+        "named here must be set",
     )
+    api_key_sha256: str | None = Field(
+        None, pattern="^[0-9a-f]{64}$", description="of the key, instead of the variable"
+    )
+    revision: str = Field("", description="change it to have an unchanged config built again")
     budget_usd: float | None = Field(
         None, gt=0, description="of a replica since its start, for classifiers that pay by the call"
     )
@@ -103,16 +110,24 @@ class ServeSettings(_Settings):
         return self
 
 
-def key_from(variable: str | None) -> bytes | None:
-    """The key that requests must bear, None where none is set.
+def key_digest(settings: ServeSettings) -> bytes | None:
+    """SHA-256 of the key that requests must bear, None where none is asked for. Replicas are
+    handed this and never the key, so that one start decides for all of them.
 
-    Raises ``ConfigError`` for an empty one."""
-    if variable is None or variable not in os.environ:
+    Raises ``ConfigError`` for an empty key, or a variable that was named and is not set."""
+    if settings.api_key_sha256 is not None:
+        return bytes.fromhex(settings.api_key_sha256)
+    variable = settings.api_key_env
+    if variable is None:
+        return None
+    if variable not in os.environ:
+        if "api_key_env" in settings.model_fields_set:
+            raise ConfigError(f"api_key_env: {variable} is not set here, where the key is read")
         return None
     key = os.environ[variable].strip()
     if not key:
         raise ConfigError(f"{variable} is set but empty: set a key, or unset it to ask for none")
-    return key.encode()
+    return hashlib.sha256(key.encode()).digest()
 
 
 def load_settings(given: Mapping[str, Any]) -> ServeSettings:

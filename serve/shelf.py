@@ -4,73 +4,35 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llmembed.backbones import BackboneSpec
 from llmembed.errors import LlmembedError, ModelError
-from llmembed.pipelines.answering import asks_endpoint
-from llmembed.pipelines.models import REGISTERED, find_classifier
-from llmembed.pipelines.prompting import cache_of
-from serve.errors import UnavailableError, UnknownModelError
-from serve.hosting import Host, backbones_of
+from serve.addresses import CHALLENGER, CHAMPION, Address
+from serve.errors import LateError, UnavailableError, UnknownModelError
+from serve.loading import holder_of, opened
 from serve.seats import Seat
 
 if TYPE_CHECKING:
+    from serve.hosting import Host
     from serve.settings import ServeSettings
 
 logger = logging.getLogger("llmembed.serve")
 _GRACE_SECONDS = 1.0
 _RETIRE_SECONDS = 0.05
-ALIASES = ("champion", "challenger")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Address:
-    """What a model is called: a folder, or a registered name with an alias or a version."""
-
-    name: str
-    alias: str | None = None
-    version: int | None = None
-    folder: Path | None = None
-
-    @classmethod
-    def parse(cls, model: str) -> Address:
-        """Raises ``ModelError``."""
-        folder = Path(model)
-        if folder.is_absolute() and folder.is_dir():
-            return cls(name=folder.name, folder=folder)
-        found = REGISTERED.match(model)
-        if found is None:
-            raise ModelError(
-                f"there is no folder {model}, and it is no registered model either: "
-                "write a folder, NAME, models:/NAME@champion or models:/NAME/VERSION"
-            )
-        version = int(found["version"]) if found["version"] else None
-        alias = found["alias"] or (None if found["version"] else ALIASES[0])
-        return cls(name=found["name"], alias=alias, version=version)
-
-    @property
-    def key(self) -> str:
-        """What requests call it; the champion by its name alone."""
-        if self.alias in (None, ALIASES[0]) and self.version is None:
-            return self.name
-        return f"{self.name}@{self.alias}" if self.alias else f"{self.name}/{self.version}"
-
-    @property
-    def uri(self) -> str:
-        if self.folder is not None:
-            return str(self.folder)
-        at = f"@{self.alias}" if self.alias else f"/{self.version}"
-        return f"models:/{self.name}{at}"
+_RETRY_SECONDS = (30.0, 3600.0)
+"""After a version could not be loaded: the first pause before it is tried again, and the longest;
+each is twice the one before."""
 
 
 class Shelf:
     """The seats of one replica. ``make_host`` gives the host of a backbone, or raises
-    ``LlmembedError`` where this replica may not load it; ``observe`` hears of batches."""
+    ``LlmembedError`` where this replica may not load it; ``observe`` hears of batches. ``known``:
+    registered name -> the version to fall back to when its champion can't be loaded at the
+    start."""
 
     def __init__(
         self,
@@ -79,179 +41,221 @@ class Shelf:
         *,
         observe: Callable[[int], None] | None = None,
         swapped: Callable[[str, str], None] | None = None,
+        known: Mapping[str, int] | None = None,
     ) -> None:
         self._settings = settings
         self._make_host = make_host
         self._observe = observe
         self._swapped = swapped or (lambda model, result: None)
+        self._known_good = dict(known or {})
         self._addresses = [Address.parse(model) for model in settings.models]
         self._seats: dict[str, Seat] = {}
         self._others: OrderedDict[str, Seat] = OrderedDict()
         self._hosts: dict[str, Host] = {}
         self._loading = asyncio.Lock()
-        self._refused: dict[str, int] = {}
-        self._retiring: set[asyncio.Task[None]] = set()
+        self._coming: dict[str, asyncio.Task[Seat]] = {}
+        self._failed: dict[str, tuple[int, float, float]] = {}
+        self._retiring: dict[asyncio.Task[None], Seat] = {}
 
     @property
     def seats(self) -> Mapping[str, Seat]:
-        """Those always loaded, by what requests call them; the first is the default."""
-        return self._seats
+        """Those always loaded, by what requests call them, in the order of the settings."""
+        keys = [address.key for address in self._addresses]
+        return {key: self._seats[key] for key in keys if key in self._seats}
+
+    @property
+    def hosts(self) -> list[Host]:
+        return list(self._hosts.values())
 
     @property
     def queued_tokens(self) -> int:
-        hosts = sum(host.queued_tokens for host in self._hosts.values())
-        every = [*self._seats.values(), *self._others.values()]
+        hosts = sum(host.queued_tokens for host in self.hosts)
+        every = [*list(self._seats.values()), *list(self._others.values())]
         return hosts + sum(seat.queued_tokens for seat in every if not seat.hosts)
 
     async def open(self) -> None:
-        """Load and warm up every model of the settings. Raises ``LlmembedError``."""
-        wanted = list(self._addresses)
+        """Load and warm up every model of the settings. A challenger may be absent, or fail to
+        load: it is looked for again. Raises ``LlmembedError``."""
         if self._settings.challenger.mode == "split":
-            names = [a.name for a in wanted if a.alias == ALIASES[0]]
-            wanted += [Address(name=name, alias=ALIASES[1]) for name in names]
-        for address in wanted:
-            if address not in self._addresses:
-                self._addresses.append(address)
-            # A challenger may come later.
-            if address.alias == ALIASES[1] and not await asyncio.to_thread(self._holder, address):
-                continue
-            self._seats[address.key] = await self._load(address)
+            for address in list(self._addresses):
+                other = Address(name=address.name, alias=CHALLENGER)
+                if address.alias == CHAMPION and other not in self._addresses:
+                    self._addresses.append(other)
+        for address in self._addresses:
+            try:
+                if address.alias == CHALLENGER and not await self._holder(address):
+                    continue
+                self._seats[address.key] = await self._load(address)
+            except Exception as error:
+                fallback = self._known_good.get(address.name)
+                if address.alias == CHALLENGER:
+                    logger.error("%r is not served: %s", address.key, error)
+                    self._swapped(address.key, "failed")
+                elif address.alias == CHAMPION and fallback is not None:
+                    logger.error("%r: version %s instead: %s", address.key, fallback, error)
+                    self._swapped(address.key, "failed")
+                    self._seats[address.key] = await self._load(address, version=fallback)
+                else:
+                    raise
 
     async def get(self, model: str | None) -> Seat:
         """The seat that ``model`` names; of the models served another version is loaded when it
-        is first asked for. Raises ``UnknownModelError`` or ``UnavailableError``."""
+        is first asked for. Raises ``UnknownModelError``, ``UnavailableError`` or ``LateError``."""
         if not model:
-            return next(iter(self._seats.values()))
+            if not self._seats:
+                raise UnavailableError("no model is loaded yet")
+            return next(iter(self.seats.values()))
         seat = self._seats.get(model) or self._seats.get(model.removeprefix("models:/"))
         if seat is not None:
             return seat
         address = self._known(model)
-        for seat in self._seats.values():
-            if address.version is not None and seat.label == address.key:
+        if address.key in self._seats:
+            return self._seats[address.key]
+        if address.alias is not None:  # followed at each request; a version is what is kept
+            holder = await self._in_time(asyncio.ensure_future(self._holder(address)))
+            if holder is None:
+                raise UnknownModelError(f"{address.name} has no version called {address.alias!r}")
+            address = Address(name=address.name, version=holder.version)
+        for seat in list(self._seats.values()):
+            if seat.label == address.key:
                 return seat
         return await self._other(address)
 
     def _known(self, model: str) -> Address:
-        found = REGISTERED.match(model)
         served = {a.name for a in self._addresses if a.folder is None}
-        if found is None or found["name"] not in served or len(model) > 256:
-            known = ", ".join(self._seats)
+        address = Address.registered(model) if len(model) <= 256 else None
+        if address is None or address.name not in served:
+            known = ", ".join(self.seats)
             raise UnknownModelError(f"no model {model[:80]!r} is served here; known are {known}")
-        return Address.parse(f"models:/{model.removeprefix('models:/')}")
+        return address
 
     async def _other(self, address: Address) -> Seat:
         key = address.key
         if not self._settings.other_versions:
             raise UnknownModelError(f"other versions are not served here, so not {key!r}")
-        async with self._loading:
-            if key in self._others:
-                self._others.move_to_end(key)
-                return self._others[key]
-            try:
-                seat = await self._load(address, lock=False)
-            except LlmembedError as error:
-                # Where the registry lies is nothing for clients.
-                logger.warning("%s can't be had: %s", key, error)
-                if isinstance(error, ModelError):
-                    raise UnknownModelError(f"there is no {key!r} to be had here") from error
-                raise UnavailableError(f"{key} can't be loaded now; the log says why") from error
-            self._others[key] = seat
-            while len(self._others) > self._settings.other_versions:
-                _, oldest = self._others.popitem(last=False)
-                self._retire(oldest)
+        if key in self._others:
+            self._others.move_to_end(key)
+            return self._others[key]
+        # Goes on when who asked has left: the next one finds it loaded.
+        task = self._coming.get(key)
+        if task is None:
+            task = self._coming[key] = asyncio.create_task(self._load(address))
+            task.add_done_callback(lambda done: self._arrived(key, done))
+        try:
+            seat: Seat = await self._in_time(task)
             return seat
+        except ModelError as error:
+            logger.warning("%r was asked for: %s", key, error)
+            raise UnknownModelError(f"there is no {key!r}") from error
+        except LlmembedError as error:
+            raise UnavailableError(str(error)) from error
+
+    def _arrived(self, key: str, task: asyncio.Task[Seat]) -> None:
+        self._coming.pop(key, None)
+        if task.cancelled() or task.exception() is not None:
+            return
+        self._others[key] = task.result()
+        while len(self._others) > self._settings.other_versions:
+            _, oldest = self._others.popitem(last=False)
+            self._retire(oldest)
+
+    async def _in_time(self, task: asyncio.Future[Any]) -> Any:
+        seconds = self._settings.limits.seconds
+        try:
+            return await asyncio.wait_for(asyncio.shield(task), seconds)
+        except TimeoutError:
+            raise LateError(f"the model was not loaded within {seconds:g} s") from None
 
     async def refresh(self) -> list[str]:
         """Look whether aliases moved, and exchange what did: the new version is loaded and warm
         before requests go to it, the old one answers those it has. Returns the names exchanged.
 
-        A version that can't be loaded is logged once, counted, and the old one stays."""
+        A version that can't be loaded is logged and counted, and the old one stays; it is tried
+        again after a pause that grows. A challenger whose alias is gone is no longer served."""
         changed = []
         for address in self._addresses:
             if address.alias is None:
                 continue
             try:
-                holder = await asyncio.to_thread(self._holder, address)
+                holder = await self._holder(address)
             except Exception as error:  # the registry is away: go on serving
-                logger.warning("can't look %s up: %s", address.key, error)
+                logger.warning("can't look %r up: %s", address.key, error)
                 continue
             old = self._seats.get(address.key)
-            if holder is None or (old is not None and holder.version == old.version):
+            if holder is None:
+                if old is not None and address.alias == CHALLENGER:
+                    self._retire(self._seats.pop(address.key))
+                    changed.append(address.key)
                 continue
-            if self._refused.get(address.key) == holder.version:
+            if old is not None and (old.version, old.run_id) == (holder.version, holder.run_id):
                 continue
-            try:
-                self._seats[address.key] = await self._load(address)
-            except Exception as error:
-                self._refused[address.key] = holder.version
-                self._swapped(address.key, "failed")
-                logger.error("%s stays as it is: %s", address.key, error)
-                continue
-            self._swapped(address.key, "done")
-            changed.append(address.key)
-            if old is not None:
-                self._retire(old)
+            if await self._exchange(address, holder.version, old):
+                changed.append(address.key)
         return changed
 
-    def _holder(self, address: Address) -> Any:
-        from llmembed.tracking import Tracking, holder_of
+    async def _exchange(self, address: Address, version: int, old: Seat | None) -> bool:
+        failed, again, pause = self._failed.get(address.key, (0, 0.0, 0.0))
+        if failed == version and time.monotonic() < again:
+            return False
+        try:
+            self._seats[address.key] = await self._load(address)
+        except Exception as error:
+            first, longest = _RETRY_SECONDS
+            pause = min(2 * pause, longest) if failed == version else first
+            self._failed[address.key] = (version, time.monotonic() + pause, pause)
+            self._swapped(address.key, "failed")
+            logger.error("%r stays as it is for %g s: %s", address.key, pause, error)
+            return False
+        self._failed.pop(address.key, None)
+        self._swapped(address.key, "done")
+        if old is not None:
+            self._retire(old)
+        return True
 
-        assert address.alias is not None
-        tracking = Tracking(self._settings.tracking_uri, files=self._settings.files)
-        return holder_of(tracking, address.name, address.alias)  # type: ignore[arg-type]
+    async def _holder(self, address: Address) -> Any:
+        return await asyncio.to_thread(holder_of, address, self._settings)
 
-    async def _load(self, address: Address, *, lock: bool = True) -> Seat:
-        if lock:
-            async with self._loading:
-                return await self._load(address, lock=False)
-        seat = await asyncio.to_thread(self._read, address)
-        if not asks_endpoint(seat.classifier):  # which is paid by the call
-            await seat.warm_up()
-        logger.info("%s is ready, a classifier of method %s", seat.label, seat.classifier.method)
+    async def _load(self, address: Address, *, version: int | None = None) -> Seat:
+        """The version given, or the one that ``address`` means now; warm."""
+        from llmembed.pipelines.answering import asks_endpoint
+
+        async with self._loading:
+            before = set(self._hosts)
+            try:
+                seat = await asyncio.to_thread(self._read, address, version)
+                if not asks_endpoint(seat.classifier):  # which is paid by the call
+                    await seat.warm_up()
+            except BaseException:
+                for name in set(self._hosts) - before:
+                    self._hosts.pop(name).close()
+                raise
+        logger.info("%r is ready, a classifier of method %s", seat.label, seat.classifier.method)
         return seat
 
-    def _read(self, address: Address) -> Seat:
+    def _read(self, address: Address, version: int | None) -> Seat:
         """Find, check and load; blocking."""
-        from llmembed.methods import load
-        from llmembed.pipelines.answering import asked_by, load_for_run
-        from llmembed.pipelines.keeping import offered_thresholds, read_validation
-
-        version = address.version
-        if address.alias is not None:
-            holder = self._holder(address)
-            version = None if holder is None else holder.version
-        uri = address.uri if version is None else f"models:/{address.name}/{version}"
         settings = self._settings
-        folder = find_classifier(uri, files=settings.files, tracking_uri=settings.tracking_uri)
-        classifier = load(folder)
-        if asked_by(classifier):
-            classifier = load_for_run(folder, self._of_a_run(paid=asks_endpoint(classifier)))
-        hosts: dict[str, Host] = {}
-        for spec in backbones_of(folder):
-            name = spec.fingerprint()
-            if name not in self._hosts:
-                self._hosts[name] = self._make_host(spec)
-            hosts[name] = self._hosts[name]
-        return Seat(
-            classifier,
-            name=address.name,
-            key=address.key,
-            version=version,
-            alias=address.alias,
-            hosts=hosts,
-            batching=settings.batching,
-            limits=settings.limits,
-            thresholds=offered_thresholds(folder),
-            reference=read_validation(folder),
-            observe=self._observe,
-        )
-
-    def _of_a_run(self, *, paid: bool) -> dict[str, Any]:
-        """For a classifier that asks a language model: where answers are kept, and limits."""
-        settings = self._settings
-        found: dict[str, Any] = {"cache": str(cache_of(settings.files))}
-        limits = {"budget_usd": settings.budget_usd, "budget_tokens": settings.budget_tokens}
-        return found | {name: value for name, value in limits.items() if paid and value}
+        with opened(address, version, settings) as found:
+            hosts: dict[str, Host] = {}
+            for spec in found.backbones:
+                name = spec.fingerprint()
+                if name not in self._hosts:
+                    self._hosts[name] = self._make_host(spec)
+                hosts[name] = self._hosts[name]
+            return Seat(
+                found.classifier,
+                name=address.name,
+                key=address.key,
+                version=found.version,
+                alias=address.alias,
+                run_id=found.run_id,
+                hosts=hosts,
+                batching=settings.batching,
+                limits=settings.limits,
+                thresholds=found.thresholds,
+                reference=found.reference,
+                observe=self._observe,
+            )
 
     def _retire(self, seat: Seat) -> None:
         """Close a seat once its last request is answered, and hosts that no seat uses."""
@@ -262,11 +266,14 @@ class Shelf:
                 await asyncio.sleep(_RETIRE_SECONDS)
             seat.close()
             async with self._loading:  # a seat being loaded may have taken one
-                every = [*self._seats.values(), *self._others.values()]
+                others = [s for s in self._retiring.values() if s is not seat]
+                every = [*self._seats.values(), *self._others.values(), *others]
                 used = {name for other in every for name in other.hosts}
                 for name in [name for name in seat.hosts if name not in used]:
-                    self._hosts.pop(name).close()
+                    host = self._hosts.pop(name, None)
+                    if host is not None:
+                        host.close()
 
         task = asyncio.create_task(when_idle())
-        self._retiring.add(task)
-        task.add_done_callback(self._retiring.discard)
+        self._retiring[task] = seat
+        task.add_done_callback(lambda done: self._retiring.pop(done, None))

@@ -29,7 +29,7 @@ FAST = {
     "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
     # All of ours are idempotent: what died with a replica unanswered is asked again.
     "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response",
-    "RAY_SERVE_HAPROXY_RETRIES": "3",
+    "RAY_SERVE_HAPROXY_RETRIES": "2",
 }
 """Read by Ray when it starts: set them for ``ray start`` too."""
 LOCAL = {"RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "2"}
@@ -61,19 +61,22 @@ def start(
     """
     from llmembed.cluster import connect, disconnect
     from llmembed.pipelines.printing import console
-    from serve.settings import key_from
+    from serve.settings import key_digest
     from serve.telling import say_ready
 
     out = out or console()
     _check_port(host, port)
-    key_from(settings.api_key_env)
+    key_digest(settings)
     own = address is None and "RAY_ADDRESS" not in os.environ
     for name, value in {**FAST, **(_places() if own else {})}.items():
         os.environ.setdefault(name, value)
     session = connect(address)
+    running = False
     try:
         with out.status(f"loading {', '.join(settings.models)} …"):
-            where = _run(settings, host, port)
+            application = _built(settings, own=session.started)
+            running = True
+            where = _run(application, host, port, own=session.started)
         if ready is None:
             say_ready(out, where, settings)
         else:
@@ -85,22 +88,50 @@ def start(
     except KeyboardInterrupt:
         out.print("stopping; what is being answered is answered", style="dim")
     finally:
-        _shut_down()
+        _shut_down(everything=session.started, running=running)
         disconnect(session)
 
 
-def _run(settings: ServeSettings, host: str, port: int) -> str:
-    """Bring the application up; returns where it answers."""
+def _built(settings: ServeSettings, *, own: bool) -> Any:
+    """The application, if there is room for it. Raises ``UserError``."""
+    import ray
     from ray import serve
 
     from serve.app import app
 
     logging.getLogger("ray.serve").setLevel(logging.ERROR)
-    application = app(settings.model_dump())
+    application = app(settings.model_dump(exclude_unset=True))
+    if not own:
+        if APPLICATION in serve.status().applications:
+            raise UserError(
+                f"an application called {APPLICATION} is served on that cluster already: change it "
+                "with `serve deploy`, or delete it first"
+            )
+        return application
+    offered: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    for name, unit in (("CPU", "cpus"), ("GPU", "gpus")):
+        needed = sum(
+            max(1, scaling.min_replicas) * getattr(scaling, unit)
+            for scaling in (settings.ingress, settings.backbones)
+            if scaling is settings.ingress or settings.placement == "apart"
+        )
+        if needed > offered.get(name, 0):
+            raise UserError(
+                f"the replicas ask for {needed:g} {unit}, and {offered.get(name, 0):g} are here: "
+                f"lower ingress.{unit}, backbones.{unit} or min_replicas"
+            )
+    return application
+
+
+def _run(application: Any, host: str, port: int, *, own: bool) -> str:
+    """Bring the application up; returns where it answers."""
+    from ray import serve
+
     serve.start(http_options={"host": host, "port": port}, logging_config=_logging())
     serve.run(application, name=APPLICATION, route_prefix="/", blocking=False)
     where = f"http://{'127.0.0.1' if host in ('0.0.0.0', '::') else host}:{port}"
-    _wait_until_healthy(where)
+    if own:  # elsewhere the port may lie on another machine
+        _wait_until_healthy(where)
     return where
 
 
@@ -149,11 +180,15 @@ def _wait_until_healthy(where: str, *, seconds: float = 60.0) -> None:
     raise WorkerError(f"the application runs, but {where}/health does not answer")
 
 
-def _shut_down() -> None:
+def _shut_down(*, everything: bool, running: bool) -> None:
+    """Serve as a whole on a cluster of our own; elsewhere our application alone."""
     from ray import serve
 
-    stop: Any = serve.shutdown
-    stop()
+    module: Any = serve
+    if everything:
+        module.shutdown()
+    elif running:
+        module.delete(APPLICATION)
 
 
 def _reason(error: Exception) -> str:

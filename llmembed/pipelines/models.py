@@ -12,11 +12,14 @@ REGISTERED = re.compile(
 )
 
 
-def find_classifier(model: str, *, files: str, tracking_uri: str | None = None) -> Path:
+def find_classifier(
+    model: str, *, files: str, tracking_uri: str | None = None, to: Path | None = None
+) -> Path:
     """A saved classifier's folder: ``model`` itself, or downloaded from the registry.
 
     ``model``: a folder, ``models:/NAME@ALIAS``, ``models:/NAME/VERSION``, or a registered name
-    alone, which means its champion. Raises ``ModelError``.
+    alone, which means its champion. ``to``: where it is downloaded, by default a new temporary
+    folder. Raises ``ModelError``.
     """
     from llmembed.methods import MANIFEST
     from llmembed.tracking import Tracking, download
@@ -34,4 +37,4 @@ def find_classifier(model: str, *, files: str, tracking_uri: str | None = None) 
         )
     alias = found["alias"] or (None if found["version"] else "champion")
     address = f"models:/{found['name']}" + (f"@{alias}" if alias else f"/{found['version']}")
-    return download(Tracking(tracking_uri, files=files), address)
+    return download(Tracking(tracking_uri, files=files), address, to)

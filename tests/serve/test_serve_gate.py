@@ -81,24 +81,29 @@ def test_health_is_told_without_the_key(keyed):
 
 
 def test_keys_are_compared_in_constant_time(keyed, monkeypatch):
+    import hashlib
     import hmac
 
     compared = []
     real = hmac.compare_digest
     monkeypatch.setattr(hmac, "compare_digest", lambda a, b: compared.append((a, b)) or real(a, b))
     ask(f"{keyed.url}/predict", headers={"authorization": "Bearer wrong"})
-    assert compared == [(b"wrong", KEY.encode())]
+    digests = [hashlib.sha256(key).digest() for key in (b"wrong", KEY.encode())]
+    assert compared == [tuple(digests)]
 
 
-def test_a_key_that_is_set_but_empty_is_a_mistake(monkeypatch):
-    from serve.settings import key_from
+def test_a_key_that_is_set_but_empty_or_named_and_missing_is_a_mistake(monkeypatch):
+    from serve.settings import key_digest, load_settings
 
+    given = {"models": ["m"], "api_key_env": "TEST_SERVE_KEY"}
     monkeypatch.setenv("TEST_SERVE_KEY", " ")
     with pytest.raises(ConfigError, match="TEST_SERVE_KEY is set but empty"):
-        key_from("TEST_SERVE_KEY")
+        key_digest(load_settings(given))
     monkeypatch.delenv("TEST_SERVE_KEY")
-    assert key_from("TEST_SERVE_KEY") is None
-    assert key_from(None) is None
+    with pytest.raises(ConfigError, match="TEST_SERVE_KEY is not set"):
+        key_digest(load_settings(given))
+    monkeypatch.delenv("LLMEMBED_API_KEY", raising=False)
+    assert key_digest(load_settings({"models": ["m"]})) is None
 
 
 # Other origins
@@ -325,7 +330,7 @@ def test_requests_are_counted_by_route_and_status(http_server):
 
 def test_not_ready_is_said_so(http_server):
     served = http_server("lexical", fresh=True)
-    served.server.ready = False
+    served.server._started = False
     for path in ("/health", "/ping", "/v2/health/ready"):
         found = requests.get(served.url + path, timeout=9)
         assert (found.status_code, found.json()["error_type"]) == (503, "unhealthy")

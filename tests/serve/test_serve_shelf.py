@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ from serving_program import examples, fitted, registered
 
 from llmembed.errors import ModelError
 from llmembed.methods.lexical import Lexical
+from llmembed.tracking import Tracking
 from serve.errors import UnknownModelError
 from serve.metrics import exposition
 from serve.server import Server
@@ -51,6 +54,7 @@ def test_a_moved_alias_is_followed_and_the_old_one_answers_what_it_has(
         assert await server.shelf.refresh() == ["news"]
         new = await server.shelf.get(None)
         assert (old.version, new.version) == (1, 2)
+        assert await server.shelf.get("models:/news@champion") is new
         assert len((await asked).predictions["topic"].labels) == 50
         assert (await server.shelf.get("news/1")).version == 1
         await server.stop()
@@ -73,6 +77,46 @@ def test_a_version_that_cant_be_loaded_leaves_the_old_one(
         assert (await server.predict(["oil"])).seat.version == 1
         told = exposition([server.families()]).decode()
         assert 'llmembed_swaps_total{model="news",replica="0",result="failed"} 1.0' in told
+
+    asyncio.run(main())
+
+
+def test_a_replica_that_starts_falls_back_to_the_version_known_to_work(
+    tmp_path: Path, put: Callable[[float], Any]
+) -> None:
+    async def main() -> None:
+        put(0.8)
+        settings = load_settings({"models": ["news"], "files": str(tmp_path)})
+        kept = {path.parent.parent.parent for path in tmp_path.rglob("classifier.json")}
+        put(0.9)
+        for manifest in (tmp_path / "mlartifacts").rglob("classifier.json"):
+            if manifest.parent.parent.parent not in kept:
+                manifest.unlink()
+        with pytest.raises(ModelError):
+            await Server(settings).start()
+        server = Server(settings, known={"news": 1})
+        await server.start()
+        assert (await server.predict(["oil"])).seat.version == 1
+        await server.stop()
+
+    asyncio.run(main())
+
+
+def test_what_was_downloaded_does_not_stay(
+    tmp_path: Path, put: Callable[[float], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def main() -> None:
+        for score in (0.9, 0.8, 0.7):
+            put(score)
+        (tmp_path / "tmp").mkdir()
+        monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
+        server = served(tmp_path, other_versions=1)
+        await server.start()
+        for name in ("news/2", "news/3", "news/2", "news/77", "news@nobody"):
+            with contextlib.suppress(UnknownModelError):
+                await server.shelf.get(name)
+        assert not list((tmp_path / "tmp").iterdir())
+        await server.stop()
 
     asyncio.run(main())
 
@@ -114,6 +158,13 @@ def test_a_split_goes_by_the_request_and_by_the_share(
             )
         assert rounds[0] == rounds[1]
         assert 30 <= rounds[0].count(2) <= 70
+        asked = [(await server.predict(["oil"], model="news/1")).seat.version for _ in range(40)]
+        assert set(asked) == {1}
+        tracking = Tracking(files=tmp_path)
+        tracking.client.delete_registered_model_alias("news", "challenger")
+        assert await server.shelf.refresh() == ["news@challenger"]
+        ids = [f"request-{i}" for i in range(40)]
+        assert {(await server.predict(["oil"], request_id=i)).seat.version for i in ids} == {1}
 
     asyncio.run(main())
 
