@@ -148,6 +148,10 @@ class RayRuntime:
             # Without GPUs the workers share the cores; a single one may use them all.
             threads=1 if gpus or shared is None else max(1, self._session.cores // workers),
             deepspeed=None if shared is None else shared.deepspeed,
+            # Another number of workers can't read DeepSpeed's checkpoints.
+            run=f"{sharding.run}-{workers}x{shared.zero}"
+            if sharding is not None and shared is not None and sharding.run
+            else None,
             listen=listen,
         )
         return done if shared is None else replace(done, why=shared.why)

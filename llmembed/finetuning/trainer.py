@@ -100,6 +100,7 @@ class Finetuner(Trainer):
         self.trained = sum(size for size, trained in sizes if trained)
         self.speed = Speed(
             parameters=sum(size for size, _ in sizes),
+            trained=self.trained,
             workers=context.world_size,
         )
 

@@ -11,6 +11,7 @@ from llmembed.backbones import best_dtype
 from llmembed.contract import Prediction, Runtime, Task, Usage
 from llmembed.generation.local import LocalGenerator
 from llmembed.generation.question import Question
+from llmembed.generation.request import Message
 from llmembed.methods import saved
 from llmembed.methods.demonstrations import Demonstrations
 from llmembed.methods.finetuned import ModelFolder
@@ -107,5 +108,7 @@ class DecoderClassifier:
             **settings,
         )
         # Who loads from a folder that is soon gone (a worker's, the registry's) still gets answers.
-        _ = loaded._asks.generator.model  # type: ignore[attr-defined]
+        generator: Any = loaded._asks.generator
+        _ = generator.model
+        generator.count_tokens([(Message(role="user", content="any"),)])
         return loaded

@@ -32,3 +32,18 @@ class DiesOnce(EncoderWork):
                 os.kill(os.getpid(), 9)
 
         super().__call__(replace(context, report=report))
+
+
+@dataclass(frozen=True, kw_only=True)
+class StopsAfter(EncoderWork):
+    """Gives up for good once ``steps`` are reported."""
+
+    steps: int
+
+    def __call__(self, context: WorkerContext) -> None:
+        def report(metrics: Mapping[str, float], folder: Path | None) -> None:
+            context.report(metrics, folder)
+            if metrics["step"] >= self.steps and folder is not None:
+                raise RuntimeError("that was the eighth step")
+
+        super().__call__(replace(context, report=report))
