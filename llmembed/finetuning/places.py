@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,7 @@ class Source:
 def source_of(model: str, *, revision: str | None = None, causal: bool = False) -> Source:
     """A preset, a local folder or a hub id; ``causal``: with the layer that says words. Raises
     ``ModelError``, ``UnsupportedError``."""
+    no_gpu_is_fine()
     preset = preset_of(model)
     location = preset.location if preset else model
     folder = weights.local_folder(location)
@@ -66,6 +68,15 @@ def source_of(model: str, *, revision: str | None = None, causal: bool = False) 
         context=context_length(config.get_text_config()),
         parameters=_parameters(config, causal=causal),
     )
+
+
+def no_gpu_is_fine() -> None:
+    """DeepSpeed, which transformers loads in any case, else warns on the terminal that there is no
+    GPU."""
+    import torch
+
+    if not torch.cuda.is_available():
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")
 
 
 def _parameters(config: Any, *, causal: bool) -> int:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from llmembed.contract import Examples, Task, WorkerContext
 from llmembed.finetuning.answer_rows import AnswerRows
 from llmembed.finetuning.config import FinetuneConfig
-from llmembed.finetuning.places import Source
+from llmembed.finetuning.places import Source, no_gpu_is_fine
 
 if TYPE_CHECKING:
     import torch
@@ -122,6 +122,7 @@ def run(
     from llmembed.finetuning.trainer import BEST, PROGRESS, RESUME, Finetuner
     from llmembed.metering import Meter
 
+    no_gpu_is_fine()
     earlier = context.resume_from
     with tempfile.TemporaryDirectory(prefix="llmembed-finetune-") as temporary, Meter() as meter:
         work = Path(temporary)

@@ -24,7 +24,7 @@ class DiesOnce(EncoderWork):
             context.report(metrics, folder)
             last = context.rank == context.world_size - 1
             if folder is not None and last and not self.mark.exists():
-                end = time.monotonic() + 60
+                end = time.monotonic() + 150
                 while not list(self.mark.parent.rglob("checkpoint_manager_snapshot.json")):
                     assert time.monotonic() < end, "no checkpoint was kept"
                     time.sleep(0.1)
