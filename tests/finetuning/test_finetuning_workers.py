@@ -99,7 +99,7 @@ def test_two_workers_of_which_one_is_killed_give_the_same_losses_and_are_heard(
     assert {row["step"] for row in heard if "train/loss" in row} == set(range(1, 13))
     assert heard[-1]["joules/worker_0"] > 0
     assert heard[-1]["joules/worker_1"] > 0
-    assert {"tokens_per_second", "peak_memory_bytes", "valid/topic/f1"} <= heard[-1].keys()
+    assert {"tokens_per_second", "peak_memory_bytes", "valid/topic/accuracy"} <= heard[-1].keys()
 
 
 @pytest.mark.slow
@@ -146,7 +146,7 @@ def test_stopping_early_keeps_the_best_on_validation(work, tmp_path: Path):
     done = LocalRuntime(tmp_path).train(replace(work, config=config))
     assert done.folder is not None
     told = json.loads((done.folder / "progress.json").read_text())
-    read = [row for row in told["history"] if "valid/f1" in row]
-    keys = [(row["valid/f1"], -row["valid/loss"]) for row in read]
+    read = [row for row in told["history"] if "valid/score" in row]
+    keys = [(row["valid/score"], -row["valid/loss"]) for row in read]
     assert told["best_step"] == read[keys.index(max(keys))]["step"]
     assert read[-1]["step"] < 40, "did not stop early"
