@@ -11,6 +11,7 @@ from uuid import uuid4
 
 from llmembed.cluster.failures import as_ours
 from llmembed.cluster.mailbox import listening
+from llmembed.cluster.session import cores_here
 from llmembed.contract import Trained, WorkerContext
 
 if TYPE_CHECKING:
@@ -29,15 +30,17 @@ def train(
     name: str,
     files: str,
     gpus: bool,
-    threads: int = 1,
+    threads: int | None = 1,
     deepspeed: Mapping[str, Any] | None = None,
     run: str | None = None,
     listen: Callable[[Mapping[str, float]], None] | None = None,
 ) -> Trained:
     """Run ``worker`` on ``workers`` workers that share a torch process group (NCCL on GPUs, gloo
-    elsewhere), with ``threads`` threads each. Every rank must report folders equally often; what
-    they hold is merged into one checkpoint below ``files``/train, of which the last
-    ``KEPT`` stay. ``deepspeed``: its configuration, handed on. ``run``: goes on
+    elsewhere).
+
+    Every rank must report folders equally often; what they hold is merged into one checkpoint below
+    ``files``/train, of which the last ``KEPT`` stay. ``threads``: of each worker, None for its
+    share of the machine's cores. ``deepspeed``: its configuration, handed on. ``run``: goes on
     with what was begun under that name, unless that is still at work. ``listen`` hears what the
     first rank reports. Raises an error of our tree."""
     from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
@@ -57,7 +60,7 @@ def train(
                 scaling_config=ScalingConfig(
                     num_workers=workers,
                     use_gpu=gpus,
-                    resources_per_worker={"CPU": threads, **({"GPU": 1} if gpus else {})},
+                    resources_per_worker={"CPU": threads or 1, **({"GPU": 1} if gpus else {})},
                 ),
                 run_config=RunConfig(
                     name=unique,
@@ -104,7 +107,8 @@ def _loop(config: dict[str, Any]) -> None:
 
     context = ray.train.get_context()
     resumed = ray.train.get_checkpoint()
-    _use_threads(config["threads"])
+    share = max(1, cores_here() // context.get_local_world_size())
+    _use_threads(config["threads"] or share)
     if config["deepspeed"] is not None:
         from llmembed.cluster.deepspeed import prepare
 
