@@ -86,7 +86,7 @@ def prepared(args: argparse.Namespace, folder: Path) -> DecoderWork:
     longest = encoder.longest_answer(corpus.train, corpus.valid)
     valid = corpus.valid.select(range(min(64, len(corpus.valid))))
     return DecoderWork(
-        source=source_of(str(model)),
+        source=source_of(str(model), causal=True),
         train=encoder.rows(corpus.train, longest)[0],
         valid=encoder.rows(valid, longest)[0],
         config=FinetuneConfig(

@@ -10,18 +10,23 @@ from typing import Literal
 class Sharding:
     """How the training of one model is shared out over workers, each with a device of its own.
 
-    ``parameters``: of the model, for what ``auto`` works out from the devices' memory.
+    ``parameters``: of the model, ``trained`` of them (None: all), for what ``auto`` works out from
+    the devices' memory.
     ``workers``: how many. ``zero``: DeepSpeed's ZeRO stage 0 to 3, or ``off`` for plain data
     parallelism without DeepSpeed. ``offload``: the optimiser's state (and with stage 3 the
     weights) wait in the machines' memory. ``bf16``: weights and gradients are kept in bfloat16
     under DeepSpeed. ``batch``: rows of one optimiser step; the workers share it evenly.
-    ``checkpointed``: activations are computed again in the backward pass.
+    ``checkpointed``: activations are computed again in the backward pass. ``run`` names the work:
+    what an earlier process began under this name, shared out alike, goes on from its last
+    checkpoint.
     """
 
     parameters: int
     batch: int
+    trained: int | None = None
     workers: int | Literal["auto"] = "auto"
     zero: int | Literal["auto", "off"] = "auto"
     offload: bool | Literal["auto"] = "auto"
     bf16: bool = True
     checkpointed: bool = False
+    run: str | None = None

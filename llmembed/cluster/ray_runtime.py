@@ -183,12 +183,21 @@ class RayRuntime:
             name=name,
             files=self._files,
             gpus=gpus,
-            # Without GPUs the workers share the cores; a single one may use them all.
-            threads=1 if gpus or shared is None else max(1, self._session.cores // workers),
+            # Without GPUs the workers share the cores; a single one may use them all. Beside GPUs
+            # they are not counted, yet an offloaded optimiser works on them.
+            threads=_threads(gpus, workers, self._session.cores) if shared is not None else 1,
             deepspeed=None if shared is None else shared.deepspeed,
+            # Another number of workers can't read DeepSpeed's checkpoints.
+            run=f"{sharding.run}-{workers}x{shared.zero}"
+            if sharding is not None and shared is not None and sharding.run
+            else None,
             listen=listen,
         )
         return done if shared is None else replace(done, why=shared.why)
+
+
+def _threads(gpus: bool, workers: int, cores: int) -> int | None:
+    return None if gpus else max(1, cores // workers)
 
 
 def _dataset(inputs: Any, make: Callable[[], Any]) -> Any:

@@ -63,17 +63,26 @@ class Shared:
     why: str
 
 
-def bytes_per_device(parameters: int, workers: int, zero: int | None, *, offload: bool) -> float:
+def bytes_per_device(wanted: Sharding, workers: int, zero: int | None, *, offload: bool) -> float:
     """What weights, gradients and optimiser state take of each device."""
+    parameters = float(wanted.parameters)
+    trained = parameters if wanted.trained is None else float(wanted.trained)
     if zero is None:
-        # float32 weights, gradients and two moments, and the bfloat16 copies of autocast
-        return 18.0 * parameters
-    weights = 2.0 / (workers if zero >= 3 else 1)
-    gradients = 2.0 / (workers if zero >= 2 else 1)
-    optimiser = 0.0 if offload else 12.0 / (workers if zero >= 1 else 1)
+        # What is trained stays in float32: weights, gradients, two moments, and the bfloat16 copies
+        # of autocast. What is frozen is read in bfloat16.
+        return 18.0 * trained + 2.0 * (parameters - trained)
+    weights = 2.0 * parameters / (workers if zero >= 3 else 1)
+    gradients = 2.0 * trained / (workers if zero >= 2 else 1)
+    optimiser = 0.0 if offload else 12.0 * trained / (workers if zero >= 1 else 1)
     if offload and zero >= 3:
-        weights = gradients = 0.2 / workers  # the layer at work and the next
-    return parameters * (weights + gradients + optimiser)
+        weights = gradients = 0.2 * parameters / workers  # the layer at work and the next
+    return weights + gradients + optimiser
+
+
+def offloaded_bytes(wanted: Sharding, zero: int) -> float:
+    """What waits in the memory of all machines together."""
+    trained = wanted.parameters if wanted.trained is None else wanted.trained
+    return 12.0 * trained + (2.0 * (wanted.parameters + trained) if zero >= 3 else 0.0)
 
 
 def share(wanted: Sharding, devices: Devices) -> Shared:
@@ -133,8 +142,10 @@ def _stage(wanted: Sharding, devices: Devices, workers: int) -> tuple[int | None
         for zero in stages:
             if (offload and not zero) or (workers == 1 and zero == 1 and not offload):
                 continue
-            need = bytes_per_device(wanted.parameters, workers, zero, offload=offload)
+            need = bytes_per_device(wanted, workers, zero, offload=offload)
             if need <= room:
+                if offload:
+                    _check_memory(offloaded_bytes(wanted, zero or 0), devices, size)
                 return (
                     zero,
                     offload,
@@ -143,11 +154,19 @@ def _stage(wanted: Sharding, devices: Devices, workers: int) -> tuple[int | None
                         f"{devices.gpu_bytes / GIB:.3g} GiB"
                     ),
                 )
-    least = bytes_per_device(wanted.parameters, workers, stages[-1], offload=moves[-1])
+    least = bytes_per_device(wanted, workers, stages[-1], offload=moves[-1])
     raise ConfigError(
         f"{size} need {least / GIB:.3g} GiB of each of {workers} GPUs, which have "
         f"{devices.gpu_bytes / GIB:.3g}: use more GPUs, ZeRO 3 with offload, or LoRA"
     )
+
+
+def _check_memory(need: float, devices: Devices, size: str) -> None:
+    if devices.memory_bytes and need > devices.memory_bytes:
+        raise ConfigError(
+            f"{size} with offload need {need / GIB:.4g} GiB of the machines' memory, of which Ray "
+            f"has {devices.memory_bytes / GIB:.4g}: use more machines or GPUs, or LoRA"
+        )
 
 
 def _checked(zero: int | None, offload: bool) -> int | None:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from llmembed.cluster.failures import as_ours
 from llmembed.cluster.mailbox import listening
+from llmembed.cluster.session import cores_here
 from llmembed.contract import Trained, WorkerContext
 
 if TYPE_CHECKING:
@@ -28,20 +30,24 @@ def train(
     name: str,
     files: str,
     gpus: bool,
-    threads: int = 1,
+    threads: int | None = 1,
     deepspeed: Mapping[str, Any] | None = None,
+    run: str | None = None,
     listen: Callable[[Mapping[str, float]], None] | None = None,
 ) -> Trained:
     """Run ``worker`` on ``workers`` workers that share a torch process group (NCCL on GPUs, gloo
-    elsewhere), with ``threads`` threads each. Every rank must report folders equally often; what
-    they hold is merged into one checkpoint below ``files``/train, of which the last
-    ``KEPT`` stay. ``deepspeed``: its configuration, handed on. ``listen`` hears what the first
-    rank reports. Raises an error of our tree."""
+    elsewhere).
+
+    Every rank must report folders equally often; what they hold is merged into one checkpoint below
+    ``files``/train, of which the last ``KEPT`` stay. ``threads``: of each worker, None for its
+    share of the machine's cores. ``deepspeed``: its configuration, handed on. ``run``: goes on
+    with what was begun under that name, unless that is still at work. ``listen`` hears what the
+    first rank reports. Raises an error of our tree."""
     from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
 
     try:
-        with listening(listen) as box:
+        with _named(name, run, files) as unique, listening(listen) as box:
             trainer: Any = TorchTrainer(
                 _loop,
                 train_loop_config={
@@ -54,10 +60,10 @@ def train(
                 scaling_config=ScalingConfig(
                     num_workers=workers,
                     use_gpu=gpus,
-                    resources_per_worker={"CPU": threads, **({"GPU": 1} if gpus else {})},
+                    resources_per_worker={"CPU": threads or 1, **({"GPU": 1} if gpus else {})},
                 ),
                 run_config=RunConfig(
-                    name=f"{name}-{uuid4().hex[:8]}",
+                    name=unique,
                     storage_path=f"{files.rstrip('/')}/train",
                     failure_config=FailureConfig(max_failures=RETRIES),
                     checkpoint_config=CheckpointConfig(num_to_keep=KEPT),
@@ -70,6 +76,30 @@ def train(
     return Trained(metrics=metrics, folder=_local(result.checkpoint))
 
 
+@contextmanager
+def _named(name: str, run: str | None, files: str) -> Iterator[str]:
+    """The run's name: Ray Train goes on from the checkpoints it finds under it. Where another
+    process of this machine holds it, a new one."""
+    fresh = f"{name}-{uuid4().hex[:8]}"
+    if run is None or "://" in files:
+        yield fresh if run is None else f"{name}-{run}"
+        return
+    from filelock import FileLock, Timeout
+
+    place = Path(files) / "train"
+    place.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(place / f".{name}-{run}.lock")
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        yield fresh
+        return
+    try:
+        yield f"{name}-{run}"
+    finally:
+        lock.release()
+
+
 def _loop(config: dict[str, Any]) -> None:
     """What each worker runs: the given function, told who it is."""
     import ray
@@ -77,7 +107,8 @@ def _loop(config: dict[str, Any]) -> None:
 
     context = ray.train.get_context()
     resumed = ray.train.get_checkpoint()
-    _use_threads(config["threads"])
+    share = max(1, cores_here() // context.get_local_world_size())
+    _use_threads(config["threads"] or share)
     if config["deepspeed"] is not None:
         from llmembed.cluster.deepspeed import prepare
 

@@ -138,7 +138,8 @@ class Answering:
 
 
 def answer_table(model: EncoderAnswers, table: pa.Table) -> pa.Table:
-    """``row``, ``usage`` (JSON, the first row bears all) and one flat list of logits a task."""
+    """``row``, ``tokens``, ``usage`` (JSON, the first row bears all) and one flat list of logits a
+    task."""
     with Meter() as meter:
         logits, tokens = model.logits(table.column("text").to_pylist())
     usage = json.dumps((meter.usage + Usage(tokens=sum(tokens))).to_json())
@@ -147,4 +148,4 @@ def answer_table(model: EncoderAnswers, table: pa.Table) -> pa.Table:
         for name, rows in logits.items()
     }
     shares = [usage if place == 0 else "" for place in range(table.num_rows)]
-    return pa.table({"row": table.column("row"), "usage": shares, **columns})
+    return pa.table({"row": table.column("row"), "tokens": tokens, "usage": shares, **columns})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +25,7 @@ class CausalAnswers(nn.Module):
     accepts_loss_kwargs = False  # told to the Trainer: the loss is divided here
     chosen_by = "loss"
     losses = ("answer",)
+    measures: ClassVar[dict[str, str]] = {"answer": "exact"}
 
     def __init__(self, model: Any, lora: LoraSettings | None = None) -> None:
         super().__init__()

@@ -26,7 +26,7 @@ class HeadedEncoder(nn.Module):
     first one, ``cls``), for words over each token's own state."""
 
     accepts_loss_kwargs = False  # told to the Trainer: the loss is divided here
-    chosen_by = "f1"
+    chosen_by = "score"
 
     def __init__(self, encoder: Any, tasks: Sequence[Task], *, pooling: Pooling = "mean") -> None:
         super().__init__()
@@ -46,6 +46,13 @@ class HeadedEncoder(nn.Module):
     def losses(self) -> tuple[str, ...]:
         """What has a loss of its own."""
         return tuple(task.name for task in self.tasks)
+
+    @property
+    def measures(self) -> dict[str, str]:
+        """Accuracy, or F1 over all labels: for words over tags, not yet over slots."""
+        return {
+            task.name: "accuracy" if task.kind == "single" else "micro_f1" for task in self.tasks
+        }
 
     @property
     def config(self) -> Any:

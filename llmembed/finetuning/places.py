@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,8 +43,10 @@ class Source:
         return str(found or self.location)
 
 
-def source_of(model: str, *, revision: str | None = None) -> Source:
-    """A preset, a local folder or a hub id. Raises ``ModelError``, ``UnsupportedError``."""
+def source_of(model: str, *, revision: str | None = None, causal: bool = False) -> Source:
+    """A preset, a local folder or a hub id; ``causal``: with the layer that says words. Raises
+    ``ModelError``, ``UnsupportedError``."""
+    no_gpu_is_fine()
     preset = preset_of(model)
     location = preset.location if preset else model
     folder = weights.local_folder(location)
@@ -63,18 +66,31 @@ def source_of(model: str, *, revision: str | None = None) -> Source:
         revision=commit,
         weights_sha256=digest,
         context=context_length(config.get_text_config()),
-        parameters=_parameters(config),
+        parameters=_parameters(config, causal=causal),
     )
 
 
-def _parameters(config: Any) -> int:
+def no_gpu_is_fine() -> None:
+    """DeepSpeed, which transformers loads in any case, else warns on the terminal that there is no
+    GPU."""
+    import torch
+
+    if not torch.cuda.is_available():
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")
+
+
+def _parameters(config: Any, *, causal: bool) -> int:
     """How many the model has, counted on its shape alone: nothing is read, no memory taken."""
     import torch
-    from transformers import AutoModel
+    from transformers import AutoModel, AutoModelForCausalLM
 
-    automatic: Any = AutoModel
-    with torch.device("meta"):
-        model = automatic.from_config(config)
+    automatic: Any = AutoModelForCausalLM if causal else AutoModel
+    try:
+        with torch.device("meta"):
+            model = automatic.from_config(config)
+    except ValueError as error:
+        what = "causal model" if causal else "model"
+        raise ModelError(f"a {config.model_type} is no {what} that can be fine-tuned") from error
     return sum(each.numel() for each in model.parameters())
 
 

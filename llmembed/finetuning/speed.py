@@ -48,10 +48,11 @@ def peak_memory_bytes() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
-def training_flops(parameters: int, tokens: int) -> float:
-    """Six operations for each parameter and token (Kaplan et al. 2020): two forward, four
-    backward. Attention's own products and what is computed again are not counted."""
-    return 6.0 * parameters * tokens
+def training_flops(parameters: int, trained: int, tokens: int) -> float:
+    """For each token two operations a parameter forward and two backward, and two more for each
+    that is trained (Kaplan et al. 2020: six in full fine-tuning). Attention's own products and what
+    is computed again are not counted."""
+    return (4.0 * parameters + 2.0 * trained) * tokens
 
 
 @dataclass
@@ -59,6 +60,7 @@ class Speed:
     """Tokens of all workers between two ``mark``s."""
 
     parameters: int
+    trained: int
     workers: int
     tokens: int = 0
     positions: int = 0
@@ -84,6 +86,6 @@ class Speed:
         }
         peak = peak_flops()
         if peak is not None:
-            flops = training_flops(self.parameters, tokens) / seconds
+            flops = training_flops(self.parameters, self.trained, tokens) / seconds
             found["model_flop_utilisation"] = flops / (peak * self.workers)
         return found

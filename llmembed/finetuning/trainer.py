@@ -32,10 +32,12 @@ BEST, RESUME, PROGRESS = "best", "resume", "progress.json"
 
 
 class Trainable(Protocol):
-    """What ``Finetuner`` asks of a model. ``losses``: the names of its losses; ``chosen_by``: by
-    which figure of validation the best is told; ``weights``: of the losses."""
+    """What ``Finetuner`` asks of a model. ``losses``: the names of its losses; ``measures``: what
+    right, answered and true labels of each make (see ``tallies``); ``chosen_by``: whether the best
+    is told by the mean of these, ``score``, or by the ``loss``; ``weights``: of the losses."""
 
     losses: tuple[str, ...]
+    measures: Mapping[str, str]
     chosen_by: str
     weights: Mapping[str, float]
 
@@ -100,6 +102,7 @@ class Finetuner(Trainer):
         self.trained = sum(size for size, trained in sizes if trained)
         self.speed = Speed(
             parameters=sum(size for size, _ in sizes),
+            trained=self.trained,
             workers=context.world_size,
         )
 
@@ -144,8 +147,8 @@ class Finetuner(Trainer):
     # --- validation
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
-        """Loss and F1 (accuracy, for one label a text) of validation; every worker reads a share
-        of it, in as many steps as the others, as ZeRO 3 needs."""
+        """Losses and scores of validation; every worker reads a share of it, in as many steps as
+        the others, as ZeRO 3 needs."""
         model: Any = self.model_wrapped
         model.eval()
         size, world = self.args.per_device_train_batch_size, self.context.world_size
@@ -176,14 +179,15 @@ class Finetuner(Trainer):
 
     def _figures(self, total: Tensor) -> dict[str, float]:
         metrics: dict[str, float] = {}
-        loss, f1s = 0.0, []
+        loss, scores = 0.0, []
         for name, row in zip(self.trainable.losses, total.tolist(), strict=True):
             summed, count, right, answered, true = row
             own = summed / max(1.0, count)
-            f1s.append(2 * right / (answered + true) if answered + true else 0.0)
-            metrics[f"valid/{name}/loss"], metrics[f"valid/{name}/f1"] = own, f1s[-1]
+            scores.append(2 * right / (answered + true) if answered + true else 0.0)
+            metrics[f"valid/{name}/loss"] = own
+            metrics[f"valid/{name}/{self.trainable.measures[name]}"] = scores[-1]
             loss += self.trainable.weights.get(name, 1.0) * own
-        return {**metrics, "valid/loss": loss, "valid/f1": sum(f1s) / len(f1s)}
+        return {**metrics, "valid/loss": loss, "valid/score": sum(scores) / len(scores)}
 
     def _note_best(self, metrics: Mapping[str, float]) -> None:
         loss = metrics["valid/loss"]
@@ -192,7 +196,7 @@ class Finetuner(Trainer):
                 f"the validation loss is {loss} after step {self.state.global_step}: lower "
                 "learning_rate, or raise warmup"
             )
-        key = (metrics["valid/f1"] if self.trainable.chosen_by == "f1" else -loss, -loss)
+        key = (metrics["valid/score"] if self.trainable.chosen_by == "score" else -loss, -loss)
         if self.best is None or key > self.best:
             self.best, self.without_better = key, 0
             self.best_step = self.state.global_step

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import tempfile
 from collections.abc import Callable, Sequence
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from llmembed.contract import Examples, Task, WorkerContext
 from llmembed.finetuning.answer_rows import AnswerRows
 from llmembed.finetuning.config import FinetuneConfig
-from llmembed.finetuning.places import Source
+from llmembed.finetuning.places import Source, no_gpu_is_fine
 
 if TYPE_CHECKING:
     import torch
@@ -31,6 +32,15 @@ class EncoderWork:
     valid: Examples
     config: FinetuneConfig
     pooling: Pooling = "mean"
+
+    def digest(self) -> str:
+        """The same for the same training, whoever asks."""
+        told: list[Any] = [self.source.label, self.pooling, self.config.to_json()]
+        told += [task.to_json() for task in self.tasks]
+        for examples in (self.train, self.valid):
+            told += [list(examples.texts), [list(words) for words in examples.words or ()]]
+            told += [examples.labels[task.name].tolist() for task in self.tasks]
+        return _digest(told)
 
     def __call__(self, context: WorkerContext) -> None:
         from llmembed.finetuning.heads import start
@@ -66,6 +76,11 @@ class DecoderWork:
     valid: AnswerRows
     config: FinetuneConfig
 
+    def digest(self) -> str:
+        """The same for the same training, whoever asks."""
+        rows = [[[*map(list, part.ids)], list(part.starts)] for part in (self.train, self.valid)]
+        return _digest([self.source.label, self.config.to_json(), rows])
+
     def __call__(self, context: WorkerContext) -> None:
         from llmembed.finetuning.causal import start
         from llmembed.finetuning.rows import pad_of
@@ -78,6 +93,10 @@ class DecoderWork:
 
         pad = pad_of(tokeniser)
         run(context, self.config, build, tokeniser, self.train.rows(pad), self.valid.rows(pad))
+
+
+def _digest(told: Any) -> str:
+    return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:12]
 
 
 def load_tokeniser(folder: str, revision: str | None = None) -> Any:
@@ -103,13 +122,15 @@ def run(
     from llmembed.finetuning.trainer import BEST, PROGRESS, RESUME, Finetuner
     from llmembed.metering import Meter
 
+    no_gpu_is_fine()
     earlier = context.resume_from
     with tempfile.TemporaryDirectory(prefix="llmembed-finetune-") as temporary, Meter() as meter:
         work = Path(temporary)
         bf16 = computes_bf16(config)
         args = arguments(config, context, len(rows), bf16=bf16, work=work)
         set_seed(config.seed)
-        reduced = bf16 and context.deepspeed is not None
+        # DeepSpeed keeps float32 copies itself, frozen weights need none.
+        reduced = bf16 and (context.deepspeed is not None or config.lora is not None)
         model = build(torch.bfloat16 if reduced else torch.float32)
         _forget_unused_names(model)
         trainer = Finetuner(
@@ -133,7 +154,6 @@ def run(
             if config.keep == "last" or trainer.best is None:
                 trainer.write_plain(work / BEST)
         trainer.checkpoint(done=True)
-        model.zero_grad(set_to_none=True)
 
 
 def _forget_unused_names(model: torch.nn.Module) -> None:

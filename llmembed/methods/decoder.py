@@ -101,7 +101,7 @@ class Decoder:
                 "decision: score is for one task of one label; several tasks or words are answered "
                 "as written, decision: generate"
             )
-        source = source_of(self.model, revision=self.revision)
+        source = source_of(self.model, revision=self.revision, causal=True)
         config = self.training
         context = min(config.max_tokens, source.context or config.max_tokens)
         shown, usage = gather(

@@ -14,6 +14,7 @@ from llmembed.methods import saved
 from llmembed.methods.demonstrations import Demonstrations
 from llmembed.methods.finetuned import ModelFolder
 from llmembed.methods.prompt_classifier import PromptClassifier
+from llmembed.prompts.messages import Message
 from llmembed.prompts.question import Question
 
 
@@ -107,5 +108,7 @@ class DecoderClassifier:
             **settings,
         )
         # Who loads from a folder that is soon gone (a worker's, the registry's) still gets answers.
-        _ = loaded._asks.generator.model  # type: ignore[attr-defined]
+        generator: Any = loaded._asks.generator
+        _ = generator.model
+        generator.count_tokens([(Message(role="user", content="any"),)])
         return loaded

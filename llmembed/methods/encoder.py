@@ -52,8 +52,17 @@ class EncoderClassifier:
     fit_usage: Usage
     parameters_trained: int
     chosen: Mapping[str, Any]
-    notes: tuple[str, ...] = ()
+    fit_notes: tuple[str, ...] = ()
     _loaded: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """How it was trained, and how many texts of the last ``predict`` were as long as may be."""
+        full, texts = self._loaded.get("full", (0, 0))
+        if not full:
+            return self.fit_notes
+        said = f"of {texts:,} texts: {full:,} filled all {self.max_tokens} tokens, cut as a rule"
+        return (*self.fit_notes, said)
 
     @property
     def predict_usage(self) -> Usage:
@@ -100,6 +109,8 @@ class EncoderClassifier:
         found = pa.concat_tables(tables).sort_by("row")
         told = [Usage.from_json(json.loads(u)) for u in found.column("usage").to_pylist() if u]
         self._loaded["usage"] = sum(told, Usage())
+        full = sum(n >= self.max_tokens for n in found.column("tokens").to_pylist())
+        self._loaded["full"] = (full, len(texts))
         return {
             task.name: [
                 np.asarray(row.values, dtype=np.float32)
@@ -244,7 +255,7 @@ class Encoder:
             fit_usage=done.usage,
             parameters_trained=done.parameters_trained,
             chosen={"step": done.best_step},
-            notes=(done.why,),
+            fit_notes=(done.why,),
         )
         return self._calibrated(fitted, valid, runtime) if self.training.calibrate else fitted
 

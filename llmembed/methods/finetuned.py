@@ -5,15 +5,16 @@ from __future__ import annotations
 import json
 import shutil
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import Literal
 
-from llmembed.contract import Reporter, Runtime, Trained, Usage, WorkerContext
+from llmembed.contract import Reporter, Runtime, Trained, Usage
 from llmembed.finetuning import FinetuneConfig
 from llmembed.finetuning.places import Source
+from llmembed.finetuning.worker import DecoderWork, EncoderWork
 from llmembed.sharding import Sharding
 
 
@@ -26,8 +27,12 @@ class Spread:
     zero: int | Literal["auto", "off"] = "auto"
     offload: bool | Literal["auto"] = "auto"
 
-    def sharding(self, source: Source, config: FinetuneConfig) -> Sharding:
+    def sharding(self, source: Source, config: FinetuneConfig, run: str) -> Sharding:
+        lora = config.lora
         return Sharding(
+            run=run,
+            # Adapters of rank 16 on every linear layer are some 0.6 % of a model of 7 billion.
+            trained=None if lora is None else max(1, source.parameters * lora.rank // 1600),
             parameters=source.parameters,
             batch=config.batch,
             workers=self.workers,
@@ -70,7 +75,7 @@ class Finetuned:
 
 
 def finetune(
-    work: Callable[[WorkerContext], None],
+    work: EncoderWork | DecoderWork,
     *,
     name: str,
     source: Source,
@@ -79,7 +84,8 @@ def finetune(
     runtime: Runtime,
     reporter: Reporter,
 ) -> Finetuned:
-    """Train by ``work`` on the runtime's workers; ``reporter`` hears every step they report."""
+    """Train by ``work`` on the runtime's workers; ``reporter`` hears every step they report. What
+    the same training reached before its process was killed is not done again."""
 
     def listen(metrics: Mapping[str, float]) -> None:
         told = {key: value for key, value in metrics.items() if key != "step"}
@@ -87,7 +93,10 @@ def finetune(
             reporter.report(told, step=int(metrics.get("step", 0)))
 
     trained = runtime.train(
-        work, name=name, sharding=spread.sharding(source, config), listen=listen
+        work,
+        name=name,
+        sharding=spread.sharding(source, config, work.digest()),
+        listen=listen,
     )
     assert trained.folder is not None, "the last report keeps a folder"
     told = json.loads((trained.folder / "progress.json").read_text(encoding="utf-8"))

@@ -14,7 +14,7 @@ H200 = 139 * GIB
 
 
 def devices(gpus: int, size: int = A100) -> Devices:
-    return Devices(gpus=gpus, gpu_bytes=size, memory_bytes=1000 * GIB)
+    return Devices(gpus=gpus, gpu_bytes=size, memory_bytes=2000 * GIB)
 
 
 @pytest.mark.parametrize(
@@ -36,6 +36,14 @@ def test_auto_takes_the_lowest_stage_that_fits(billions, gpus, size, workers, ze
     assert (shared.workers, shared.zero, shared.offload) == (workers, zero, offload)
     assert f"{billions:g} billion parameters" in shared.why
     assert shared.gpus
+
+
+def test_adapters_alone_need_little_and_offload_needs_room_in_the_machines():
+    lora = Sharding(parameters=8 * 10**9, trained=4 * 10**7, batch=8)
+    assert share(lora, devices(1, 40 * GIB)).zero is None
+    whole = Sharding(parameters=8 * 10**9, batch=8)
+    with pytest.raises(ConfigError, match="GiB of the machines' memory"):
+        share(whole, Devices(gpus=1, gpu_bytes=60 * GIB, memory_bytes=64 * GIB))
 
 
 def test_without_gpus_one_worker_and_no_deepspeed():

@@ -24,11 +24,26 @@ class DiesOnce(EncoderWork):
             context.report(metrics, folder)
             last = context.rank == context.world_size - 1
             if folder is not None and last and not self.mark.exists():
-                end = time.monotonic() + 60
+                end = time.monotonic() + 150
                 while not list(self.mark.parent.rglob("checkpoint_manager_snapshot.json")):
                     assert time.monotonic() < end, "no checkpoint was kept"
                     time.sleep(0.1)
                 self.mark.touch()
                 os.kill(os.getpid(), 9)
+
+        super().__call__(replace(context, report=report))
+
+
+@dataclass(frozen=True, kw_only=True)
+class StopsAfter(EncoderWork):
+    """Gives up for good once ``steps`` are reported."""
+
+    steps: int
+
+    def __call__(self, context: WorkerContext) -> None:
+        def report(metrics: Mapping[str, float], folder: Path | None) -> None:
+            context.report(metrics, folder)
+            if metrics["step"] >= self.steps and folder is not None:
+                raise RuntimeError("that was the eighth step")
 
         super().__call__(replace(context, report=report))

@@ -10,13 +10,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from finetune_to_kill import DiesOnce
+from finetune_to_kill import DiesOnce, StopsAfter
 from safetensors.numpy import load_file
 from test_contract import TAGS, TOPIC, WORDS, make_examples
 from tiny_bert import save_tiny_bert
 
 from llmembed.cluster import LocalRuntime, RayRuntime
 from llmembed.contract import Trained
+from llmembed.errors import WorkerError
 from llmembed.finetuning import FinetuneConfig
 from llmembed.finetuning.places import source_of
 from llmembed.finetuning.worker import EncoderWork
@@ -98,7 +99,21 @@ def test_two_workers_of_which_one_is_killed_give_the_same_losses_and_are_heard(
     assert {row["step"] for row in heard if "train/loss" in row} == set(range(1, 13))
     assert heard[-1]["joules/worker_0"] > 0
     assert heard[-1]["joules/worker_1"] > 0
-    assert {"tokens_per_second", "peak_memory_bytes", "valid/topic/f1"} <= heard[-1].keys()
+    assert {"tokens_per_second", "peak_memory_bytes", "valid/topic/accuracy"} <= heard[-1].keys()
+
+
+@pytest.mark.slow
+def test_what_a_stopped_process_reached_is_not_done_again(work, alone, tmp_path: Path, local_ray):
+    heard: list[float] = []
+    wanted = sharding(workers=1, zero="off", run=work.digest())
+    with RayRuntime(tmp_path) as runtime:
+        with pytest.raises(WorkerError, match="the eighth step"):
+            runtime.train(StopsAfter(**vars(work), steps=8), name="same", sharding=wanted)
+        done = runtime.train(
+            work, name="same", sharding=wanted, listen=lambda row: heard.append(row["step"])
+        )
+    check_same(done, alone)
+    assert min(heard) > 4, "began anew"
 
 
 @pytest.mark.slow
@@ -131,7 +146,7 @@ def test_stopping_early_keeps_the_best_on_validation(work, tmp_path: Path):
     done = LocalRuntime(tmp_path).train(replace(work, config=config))
     assert done.folder is not None
     told = json.loads((done.folder / "progress.json").read_text())
-    read = [row for row in told["history"] if "valid/f1" in row]
-    keys = [(row["valid/f1"], -row["valid/loss"]) for row in read]
+    read = [row for row in told["history"] if "valid/score" in row]
+    keys = [(row["valid/score"], -row["valid/loss"]) for row in read]
     assert told["best_step"] == read[keys.index(max(keys))]["step"]
     assert read[-1]["step"] < 40, "did not stop early"

@@ -79,6 +79,7 @@ def test_words_beyond_the_limit_are_outside(fitted):
     short = replace(fitted, max_tokens=8)
     found = short.predict(["wake me at five am please please please", "", "play abba"])["slots"]
     assert found.offsets.tolist() == [0, 8, 8, 10]
+    assert short.notes[-1] == "of 3 texts: 1 filled all 8 tokens, cut as a rule"
     assert found.labels[6:8].tolist() == [0, 0]
     assert found.scores[6:8, 0].min() > 0.9
 
