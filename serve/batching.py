@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from llmembed.contract import Usage
-from llmembed.metering import Meter
+from serve.energy import metered
 from serve.errors import OverloadedError
 
 Item = TypeVar("Item")
@@ -41,6 +41,7 @@ class _Waiting(Generic[Item, Result]):
     tokens: int
     since: float
     future: asyncio.Future[Batched[Result]]
+    queued: bool = True
 
 
 class TokenBatcher(Generic[Item, Result]):
@@ -74,7 +75,7 @@ class TokenBatcher(Generic[Item, Result]):
 
     async def submit(self, item: Item, tokens: int) -> Batched[Result]:
         """The result for ``item``. Raises ``OverloadedError``, or what ``work`` raises."""
-        if self._waiting and self.queued_tokens + tokens > self._room:
+        if self.queued_tokens and self.queued_tokens + tokens > self._room:
             raise OverloadedError(
                 f"the model is overloaded: {self.queued_tokens:,} tokens are waiting already"
             )
@@ -84,6 +85,8 @@ class TokenBatcher(Generic[Item, Result]):
         )
         self._waiting.append(waiting)
         self.queued_tokens += tokens
+        # Who has left makes room at once, not when its turn comes.
+        future.add_done_callback(lambda _: self._leave(waiting))
         if self._runner is None or self._runner.done():
             self._runner = asyncio.create_task(self._run())
         return await future
@@ -103,13 +106,21 @@ class TokenBatcher(Generic[Item, Result]):
     def _next(self) -> list[_Waiting[Item, Result]]:
         batch: list[_Waiting[Item, Result]] = []
         tokens = 0
-        while self._waiting and (not batch or tokens + self._waiting[0].tokens <= self._budget):
-            waiting = self._waiting.popleft()
-            self.queued_tokens -= waiting.tokens
-            if not waiting.future.done():  # its client has gone
+        while self._waiting:
+            waiting = self._waiting[0]
+            if not waiting.future.done():  # else its client has gone
+                if batch and tokens + waiting.tokens > self._budget:
+                    break
                 batch.append(waiting)
                 tokens += waiting.tokens
+            self._waiting.popleft()
+            self._leave(waiting)
         return batch
+
+    def _leave(self, waiting: _Waiting[Item, Result]) -> None:
+        if waiting.queued:
+            waiting.queued = False
+            self.queued_tokens -= waiting.tokens
 
     async def _answer(self, batch: Sequence[_Waiting[Item, Result]]) -> None:
         loop = asyncio.get_running_loop()
@@ -122,7 +133,8 @@ class TokenBatcher(Generic[Item, Result]):
         except Exception as error:
             if len(batch) > 1:
                 for waiting in batch:
-                    await self._answer([waiting])
+                    if not waiting.future.done():
+                        await self._answer([waiting])
             elif not batch[0].future.done():
                 batch[0].future.set_exception(error)
             return
@@ -144,6 +156,4 @@ class TokenBatcher(Generic[Item, Result]):
                 )
 
     def _metered(self, items: Sequence[Item]) -> tuple[Sequence[Result], Usage]:
-        with Meter() as meter:
-            results = self._work(items)
-        return results, meter.usage
+        return metered(lambda: self._work(items))
