@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -41,7 +41,6 @@ class _Waiting(Generic[Item, Result]):
     tokens: int
     since: float
     future: asyncio.Future[Batched[Result]]
-    queued: bool = True
 
 
 class TokenBatcher(Generic[Item, Result]):
@@ -68,7 +67,8 @@ class TokenBatcher(Generic[Item, Result]):
         self._room = room
         self._wait_seconds = wait_seconds
         self._observe = observe
-        self._waiting: deque[_Waiting[Item, Result]] = deque()
+        self._waiting: OrderedDict[asyncio.Future[Batched[Result]], _Waiting[Item, Result]]
+        self._waiting = OrderedDict()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=name)
         self._runner: asyncio.Task[None] | None = None
         self.queued_tokens = 0
@@ -83,10 +83,10 @@ class TokenBatcher(Generic[Item, Result]):
         waiting = _Waiting[Item, Result](
             item=item, tokens=tokens, since=time.perf_counter(), future=future
         )
-        self._waiting.append(waiting)
+        self._waiting[future] = waiting
         self.queued_tokens += tokens
         # Who has left makes room at once, not when its turn comes.
-        future.add_done_callback(lambda _: self._leave(waiting))
+        future.add_done_callback(self._leave)
         if self._runner is None or self._runner.done():
             self._runner = asyncio.create_task(self._run())
         return await future
@@ -107,19 +107,18 @@ class TokenBatcher(Generic[Item, Result]):
         batch: list[_Waiting[Item, Result]] = []
         tokens = 0
         while self._waiting:
-            waiting = self._waiting[0]
-            if not waiting.future.done():  # else its client has gone
+            future, waiting = next(iter(self._waiting.items()))
+            if not future.done():  # else its client has gone
                 if batch and tokens + waiting.tokens > self._budget:
                     break
                 batch.append(waiting)
                 tokens += waiting.tokens
-            self._waiting.popleft()
-            self._leave(waiting)
+            self._leave(future)
         return batch
 
-    def _leave(self, waiting: _Waiting[Item, Result]) -> None:
-        if waiting.queued:
-            waiting.queued = False
+    def _leave(self, future: asyncio.Future[Batched[Result]]) -> None:
+        waiting = self._waiting.pop(future, None)
+        if waiting is not None:
             self.queued_tokens -= waiting.tokens
 
     async def _answer(self, batch: Sequence[_Waiting[Item, Result]]) -> None:

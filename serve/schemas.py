@@ -68,7 +68,8 @@ class Parameters(Request):
 
 class PredictRequest(Request):
     """``inputs``: a text, a list of texts, or a list of lists of one text each. ``unknown``: a
-    score below which the first label is ``unknown``, or true for the one chosen on validation."""
+    score below which the first label is ``unknown``, or true for the one chosen on validation, for
+    the tasks that have one."""
 
     inputs: Text | Texts | Pairs
     model: ModelName = None
