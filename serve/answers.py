@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
@@ -72,18 +72,19 @@ def labels_of(
     return found
 
 
-def unknown_below(answer: Answer, task: Task, asked: bool | float) -> float | None:
+def unknown_below(seat: Seat, task: Task, asked: bool | float) -> float | None:
     """The threshold a request asks for: its own number, or by ``true`` the one chosen on
-    validation. Raises ``RequestError`` where none was."""
+    validation, None where none was."""
     if asked is False:
         return None
-    if asked is not True:
-        return float(asked)
-    if task.name not in answer.seat.thresholds:
-        raise RequestError(
-            f"no threshold was chosen on validation for task {task.name!r}: send a number"
-        )
-    return answer.seat.thresholds[task.name]
+    return seat.thresholds.get(task.name) if asked is True else float(asked)
+
+
+def check_unknown(seat: Seat, tasks: Sequence[Task], asked: bool | float) -> None:
+    """Raise ``RequestError`` where ``true`` asks for a threshold and no task has one."""
+    if asked is True and not any(task.name in seat.thresholds for task in tasks):
+        names = ", ".join(repr(task.name) for task in tasks)
+        raise RequestError(f"no threshold was chosen on validation for {names}: send a number")
 
 
 def _raw(score: float, kind: str) -> float:

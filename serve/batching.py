@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from llmembed.contract import Usage
-from llmembed.metering import Meter
+from serve.energy import metered
 from serve.errors import OverloadedError
 
 Item = TypeVar("Item")
@@ -67,14 +67,15 @@ class TokenBatcher(Generic[Item, Result]):
         self._room = room
         self._wait_seconds = wait_seconds
         self._observe = observe
-        self._waiting: deque[_Waiting[Item, Result]] = deque()
+        self._waiting: OrderedDict[asyncio.Future[Batched[Result]], _Waiting[Item, Result]]
+        self._waiting = OrderedDict()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=name)
         self._runner: asyncio.Task[None] | None = None
         self.queued_tokens = 0
 
     async def submit(self, item: Item, tokens: int) -> Batched[Result]:
         """The result for ``item``. Raises ``OverloadedError``, or what ``work`` raises."""
-        if self._waiting and self.queued_tokens + tokens > self._room:
+        if self.queued_tokens and self.queued_tokens + tokens > self._room:
             raise OverloadedError(
                 f"the model is overloaded: {self.queued_tokens:,} tokens are waiting already"
             )
@@ -82,8 +83,10 @@ class TokenBatcher(Generic[Item, Result]):
         waiting = _Waiting[Item, Result](
             item=item, tokens=tokens, since=time.perf_counter(), future=future
         )
-        self._waiting.append(waiting)
+        self._waiting[future] = waiting
         self.queued_tokens += tokens
+        # Who has left makes room at once, not when its turn comes.
+        future.add_done_callback(self._leave)
         if self._runner is None or self._runner.done():
             self._runner = asyncio.create_task(self._run())
         return await future
@@ -103,13 +106,20 @@ class TokenBatcher(Generic[Item, Result]):
     def _next(self) -> list[_Waiting[Item, Result]]:
         batch: list[_Waiting[Item, Result]] = []
         tokens = 0
-        while self._waiting and (not batch or tokens + self._waiting[0].tokens <= self._budget):
-            waiting = self._waiting.popleft()
-            self.queued_tokens -= waiting.tokens
-            if not waiting.future.done():  # its client has gone
+        while self._waiting:
+            future, waiting = next(iter(self._waiting.items()))
+            if not future.done():  # else its client has gone
+                if batch and tokens + waiting.tokens > self._budget:
+                    break
                 batch.append(waiting)
                 tokens += waiting.tokens
+            self._leave(future)
         return batch
+
+    def _leave(self, future: asyncio.Future[Batched[Result]]) -> None:
+        waiting = self._waiting.pop(future, None)
+        if waiting is not None:
+            self.queued_tokens -= waiting.tokens
 
     async def _answer(self, batch: Sequence[_Waiting[Item, Result]]) -> None:
         loop = asyncio.get_running_loop()
@@ -122,7 +132,8 @@ class TokenBatcher(Generic[Item, Result]):
         except Exception as error:
             if len(batch) > 1:
                 for waiting in batch:
-                    await self._answer([waiting])
+                    if not waiting.future.done():
+                        await self._answer([waiting])
             elif not batch[0].future.done():
                 batch[0].future.set_exception(error)
             return
@@ -144,6 +155,4 @@ class TokenBatcher(Generic[Item, Result]):
                 )
 
     def _metered(self, items: Sequence[Item]) -> tuple[Sequence[Result], Usage]:
-        with Meter() as meter:
-            results = self._work(items)
-        return results, meter.usage
+        return metered(lambda: self._work(items))

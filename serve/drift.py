@@ -1,7 +1,12 @@
 """Whether the texts of today are answered as those of validation were.
 
-The population stability index, sum of (p - q) ln(p / q) over classes or bins of confidence, of the
-last answers against validation's. By common practice below 0.1 is calm, above 0.25 a shift.
+The figure is the population stability index, sum of (p - q) ln(p / q) over classes or bins of
+confidence, of the last n answers against the m of validation, less the index that chance alone
+gives: of samples of one distribution over K classes it is about (K - 1)(1/n + 1/m) (Yurdakul and
+Naranjo, "Statistical properties of the population stability index", 2020), which with many classes
+is far above the bounds below. Shares are of counts with half an answer added to each class, so
+that a class seen on one side alone has a logarithm. What is left is never below 0. By common
+practice below 0.1 is calm, above 0.25 a shift.
 """
 
 from __future__ import annotations
@@ -20,10 +25,11 @@ WINDOW = 1000
 """Answers that are compared, the last ones."""
 
 LEAST = 100
-"""Fewer answers say nothing about a distribution."""
+LEAST_PER_CLASS = 5
+"""Fewer answers than either (but never more than ``WINDOW``) say nothing about a distribution."""
 
-_NEVER = 1e-4
-"""Stands for a share of zero, whose logarithm there is none of."""
+_ADDED = 0.5
+"""Answers added to each class on both sides."""
 
 
 class Drift:
@@ -51,20 +57,29 @@ class Drift:
         """(task, ``labels`` or ``confidence``) -> the index, where both sides are known."""
         found = {}
         for task, reference in self._reference.items():
-            labels, bins = self._labels.get(task, ()), self._bins.get(task, ())
-            if len(labels) >= LEAST and "labels" in reference:
-                found[task, "labels"] = _index(Counter(labels), reference["labels"])
-            if len(bins) >= LEAST and "confidence" in reference:
-                known = dict(enumerate(reference["confidence"]))
-                found[task, "confidence"] = _index(Counter(bins), known)
+            texts = reference["texts"]
+            sides: dict[str, tuple[Counter[Any], Mapping[Any, float]]] = {}
+            if "labels" in reference:
+                sides["labels"] = Counter(self._labels.get(task, ())), reference["labels"]
+            if "confidence" in reference:
+                bins = dict(enumerate(reference["confidence"]))
+                sides["confidence"] = Counter(self._bins.get(task, ())), bins
+            for of, (seen, shares) in sides.items():
+                index = index_of(seen, {key: share * texts for key, share in shares.items()})
+                if index is not None:
+                    found[task, of] = index
         return found
 
 
-def _index(seen: Mapping[Any, int], reference: Mapping[Any, float]) -> float:
-    total = sum(seen.values())
+def index_of(seen: Mapping[Any, float], reference: Mapping[Any, float]) -> float | None:
+    """The index of two sides' answers by class, or None where too few were seen to tell."""
+    classes = [key for key in {**seen, **reference} if seen.get(key) or reference.get(key)]
+    n, m = sum(seen.values()), sum(reference.values())
+    if n < max(LEAST, min(WINDOW, LEAST_PER_CLASS * len(classes))) or not m:
+        return None
     index = 0.0
-    for key in {*seen, *reference}:
-        now = max(seen.get(key, 0) / total, _NEVER)
-        then = max(reference.get(key, 0.0), _NEVER)
+    for key in classes:
+        now = (seen.get(key, 0) + _ADDED) / (n + _ADDED * len(classes))
+        then = (reference.get(key, 0) + _ADDED) / (m + _ADDED * len(classes))
         index += (now - then) * math.log(now / then)
-    return index
+    return max(0.0, index - (len(classes) - 1) * (1 / n + 1 / m))

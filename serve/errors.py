@@ -1,6 +1,7 @@
 """What a request may be refused with: a status, a type and one sentence, never a stack trace.
 
-The shape ``{error, error_type}`` is Text Embeddings Inference's.
+The shape ``{error, error_type}`` is Text Embeddings Inference's; below /v1/ ``error`` is OpenAI's
+``{message, type}``.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ class ForbiddenError(RequestError):
 
 
 class OverloadedError(RequestError):
-    """More tokens wait than may."""
+    """More tokens wait, or more requests are being answered, than may."""
 
     status, error_type = 429, "overloaded"
     headers = {"Retry-After": "1"}  # noqa: RUF012 - read only
@@ -69,3 +70,9 @@ class LateError(RequestError):
     """No answer within the time allowed."""
 
     status, error_type = 504, "timeout"
+
+
+class FullError(RequestError):
+    """As much is stored as may be."""
+
+    status, error_type = 507, "full"

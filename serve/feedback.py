@@ -24,11 +24,13 @@ from uuid import uuid4
 
 from llmembed.contract import Task
 from llmembed.embeddings.folder import Folder
-from serve.errors import RequestError, UnavailableError
+from serve.errors import FullError, RequestError, UnavailableError
 
 logger = logging.getLogger("llmembed.serve")
 FOLDER = "feedback"
 _SHOWN = 100
+_NEW = 16
+"""New classes that one correction of several labels may bring."""
 _TAG = re.compile(r"O|[BI]-\S+")
 
 
@@ -49,8 +51,13 @@ def checked_label(task: Task, text: str, label: str | list[str], *, new: bool) -
             f"task {task.name!r} takes one tag for each of the {len(text.split())} words, "
             f"not {len(names)}"
         )
+    if task.kind == "multi" and len(names) > len(task.classes) + _NEW:
+        raise RequestError(
+            f"task {task.name!r} has {len(task.classes)} classes; {len(names)} labels are too many"
+        )
+    known = set(task.classes)
     for name in names:
-        if name in task.classes:
+        if name in known:
             continue
         if not new:
             shown = ", ".join(task.classes[:_SHOWN])
@@ -69,11 +76,14 @@ def checked_label(task: Task, text: str, label: str | list[str], *, new: bool) -
 
 @dataclass
 class FeedbackFiles:
-    """What one replica was told. ``most_bytes``: of a file before the next one is begun."""
+    """What one replica was told. ``most_bytes``: of a file before the next one is begun;
+    ``total_bytes``: of all it keeps from its start on."""
 
     files: str
     replica: str
     most_bytes: int
+    total_bytes: int = 2**30
+    _kept: int = 0
     _open: dict[str, _Lines] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -85,18 +95,28 @@ class FeedbackFiles:
         return Folder(self.files).child(FOLDER, _plain(model))
 
     def add(self, model: str, row: Mapping[str, Any]) -> None:
-        """Keep one row for good before returning; blocking. Raises ``UnavailableError``."""
+        """Keep one row for good before returning; blocking. Raises ``UnavailableError``, or
+        ``FullError`` once ``total_bytes`` are kept."""
         record = {**row, "time": datetime.now(UTC).isoformat(timespec="microseconds")}
         line = json.dumps(record, ensure_ascii=False).encode() + b"\n"
         folder = self.folder(model)
         try:
             with self._lock:
+                if self._kept + len(line) > self.total_bytes:
+                    raise FullError(
+                        f"this replica keeps {self._kept:,} bytes of feedback and may keep "
+                        f"{self.total_bytes:,}; more is kept after feedback_total_bytes is raised "
+                        "or it starts anew"
+                    )
                 if folder.local is None:
                     stamp = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{uuid4().hex}"
                     folder.write(f"{_plain(self.replica)}-{stamp}.jsonl", line)
                 else:
                     lines = self._open.setdefault(model, _Lines(folder.local, self._stem))
                     lines.append(line, self.most_bytes)
+                self._kept += len(line)
+        except FullError:
+            raise
         except Exception as error:  # a full disk, a store away: of many kinds
             logger.error("feedback could not be stored: %s", type(error).__name__)
             raise UnavailableError("the feedback can't be stored now; send it again") from error

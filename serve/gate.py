@@ -9,7 +9,7 @@ import re
 import time
 import traceback
 import uuid
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import TYPE_CHECKING, Any
 
 from llmembed.errors import BudgetError, LlmembedError
@@ -17,6 +17,7 @@ from serve.errors import (
     ForbiddenError,
     LateError,
     MediaTypeError,
+    OverloadedError,
     RequestError,
     TooLargeError,
     UnavailableError,
@@ -31,7 +32,8 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
 OPEN = frozenset({"/health", "/ping", "/v2/health/live", "/v2/health/ready"})
-"""Answered without the key: they tell nothing but whether there is a server."""
+"""Answered without the key, and however many requests there are: they tell nothing but whether
+there is a server."""
 PAGE = ("/page/", "/swagger/")
 """Below these, and at ``SHOWN``, lies what holds nothing; what it asks for needs the key."""
 SHOWN = frozenset({"/", "/favicon.ico", "/docs", "/openapi.json"})
@@ -42,18 +44,30 @@ _SAFE = {
 }
 
 
-def refusal(error: RequestError) -> tuple[int, dict[str, str], bytes]:
-    """Status, headers and body of a request refused."""
-    body = json.dumps({"error": str(error), "error_type": error.error_type}).encode()
+def path_of(scope: Mapping[str, Any]) -> str:
+    """A request's path as the routes know it: below the prefix of the application."""
+    path, root = str(scope["path"]), str(scope.get("root_path") or "").rstrip("/")
+    below = path.removeprefix(root)
+    return (below or "/") if path.startswith(root) and below[:1] in ("", "/") else path
+
+
+def refusal(error: RequestError, path: str) -> tuple[int, dict[str, str], bytes]:
+    """Status, headers and body of a request refused; below /v1/ as OpenAI's clients read it."""
+    said: Any = str(error)
+    if path.startswith("/v1/"):
+        said = {"message": said, "type": error.error_type}
+    body = json.dumps({"error": said, "error_type": error.error_type}).encode()
     return error.status, {"content-type": "application/json", **error.headers}, body
 
 
 class Gate:
-    """ASGI middleware around the application of one replica."""
+    """ASGI middleware around the application of one replica. At most
+    ``ingress.max_ongoing_requests`` are in it at once: Ray Serve may let more come."""
 
     def __init__(self, app: Any, server: Server) -> None:
         self._app = app
         self._server = server
+        self._in_flight = 0
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -66,6 +80,8 @@ class Gate:
         scope.setdefault("state", {})["request_id"] = request_id
         scope["state"]["began"] = began
         status = 0
+        path = path_of(scope)
+        counted = path not in OPEN
 
         async def answer(message: Message) -> None:
             nonlocal status
@@ -82,17 +98,21 @@ class Gate:
                 ]
             await send(message)
 
+        self._in_flight += counted
         try:
-            self._check_key(scope["path"], headers)
+            most = self._server.settings.ingress.max_ongoing_requests
+            if counted and self._in_flight > most:
+                raise OverloadedError(f"{most:,} requests are being answered here: come again")
+            self._check_key(path, headers)
             await self._app(scope, await self._body(headers, receive), answer)
         except RequestError as error:
-            await _refuse(error, answer)
+            await _refuse(error, path, answer)
         except BudgetError as error:
             logger.error("request %s: %s", request_id, error)
-            await _refuse(UnavailableError("the budget for asking is spent"), answer)
+            await _refuse(UnavailableError("the budget for asking is spent"), path, answer)
         except LlmembedError as error:
             logger.error("request %s: %s", request_id, error)
-            await _refuse(_Failed(request_id), answer)
+            await _refuse(_Failed(request_id), path, answer)
         except asyncio.CancelledError:
             status = status or 499
             raise
@@ -101,12 +121,13 @@ class Gate:
             frames = "".join(traceback.format_tb(error.__traceback__))
             logger.error("request %s: %s\n%s", request_id, type(error).__name__, frames)
             if not status:
-                await _refuse(_Failed(request_id), answer)
+                await _refuse(_Failed(request_id), path, answer)
         finally:
             # The route's own path, so that paths nobody serves are no labels of metrics.
-            path = getattr(scope.get("route"), "path", "other")
-            self._server.metrics.requests.labels(path, str(status)).inc()
-            self._server.metrics.seconds.labels(path).observe(time.perf_counter() - began)
+            route = getattr(scope.get("route"), "path", "other")
+            self._in_flight -= counted
+            self._server.metrics.requests.labels(route, str(status)).inc()
+            self._server.metrics.seconds.labels(route).observe(time.perf_counter() - began)
 
     def _check_key(self, path: str, headers: MutableMapping[bytes, bytes]) -> None:
         if self._server.key is None or path in OPEN or path in SHOWN or path.startswith(PAGE):
@@ -175,8 +196,8 @@ class _timeout:
             raise LateError(f"the body did not come within {self._seconds:g} s") from None
 
 
-async def _refuse(error: RequestError, send: Send) -> None:
-    status, headers, body = refusal(error)
+async def _refuse(error: RequestError, path: str, send: Send) -> None:
+    status, headers, body = refusal(error, path)
     headers["content-length"] = str(len(body))
     await send(
         {

@@ -11,7 +11,8 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 
-def _encodable(text: str) -> str:
+def encodable(text: str) -> str:
+    """The text, if it can be written as UTF-8."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -19,12 +20,17 @@ def _encodable(text: str) -> str:
     return text
 
 
-Text = Annotated[str, AfterValidator(_encodable)]
-Texts = Annotated[list[Text], Field(min_length=1)]
+Text = Annotated[str, AfterValidator(encodable)]
+MOST = 65_536
+"""Elements of any list in a request; ``limits.texts`` is at most this."""
+
+# Lists stop at their first fault: else a body of 2 MB of faults takes gigabytes and half a minute.
+Texts = Annotated[list[Text], Field(min_length=1, max_length=MOST, fail_fast=True)]
 Pairs = Annotated[
-    list[Annotated[list[Text], Field(min_length=1, max_length=1)]], Field(min_length=1)
+    list[Annotated[list[Text], Field(min_length=1, max_length=1, fail_fast=True)]],
+    Field(min_length=1, max_length=MOST, fail_fast=True),
 ]
-_Name = Annotated[str, AfterValidator(_encodable), Field(max_length=256)]
+_Name = Annotated[str, Field(max_length=256), AfterValidator(encodable)]
 ModelName = Annotated[
     _Name | None,
     Field(description="a model served here, NAME@ALIAS or NAME/VERSION of it; default: the first"),
@@ -35,10 +41,17 @@ class Request(BaseModel):
     model_config = ConfigDict(extra="ignore")
 
 
-class Error(BaseModel):
-    """Every answer that is none."""
+class ErrorDetail(BaseModel):
+    """As OpenAI's clients read it, below /v1/."""
 
-    error: str
+    message: str
+    type: str
+
+
+class Error(BaseModel):
+    """Every answer that is none. ``error``: one sentence; below /v1/ an object that holds it."""
+
+    error: str | ErrorDetail
     error_type: str
 
 
@@ -55,11 +68,12 @@ class Parameters(Request):
 
 class PredictRequest(Request):
     """``inputs``: a text, a list of texts, or a list of lists of one text each. ``unknown``: a
-    score below which the first label is ``unknown``, or true for the one chosen on validation."""
+    score below which the first label is ``unknown``, or true for the one chosen on validation, for
+    the tasks that have one."""
 
     inputs: Text | Texts | Pairs
     model: ModelName = None
-    task: Text | list[Text] | None = Field(None, description="default: all tasks of the model")
+    task: Text | Texts | None = Field(None, description="default: all tasks of the model")
     raw_scores: bool = False
     truncate: bool | None = None
     unknown: bool | Annotated[float, Field(allow_inf_nan=False)] = False

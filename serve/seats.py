@@ -4,24 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from llmembed.contract import (
-    Classifier,
-    CountsTokens,
-    OverBackbones,
-    Prediction,
-    Task,
-    Usage,
-)
+from llmembed.contract import Classifier, CountsTokens, OverBackbones, Prediction, Task, Usage
 from llmembed.methods.views import take_view
 from serve.batching import Batched, TokenBatcher
+from serve.energy import Timing, metered
 from serve.errors import NoFeaturesError, TooLongError
 
 if TYPE_CHECKING:
@@ -30,16 +24,6 @@ if TYPE_CHECKING:
 
 CHARACTERS_PER_TOKEN = 4
 """For classifiers that can't say how many tokens a text has; an estimate, used for batches."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Timing:
-    """Seconds of one request's parts, and what the models took for it."""
-
-    tokenise_seconds: float = 0.0
-    queue_seconds: float = 0.0
-    inference_seconds: float = 0.0
-    usage: Usage = field(default_factory=Usage)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +36,15 @@ class Answer:
     tokens: np.ndarray
     characters: int
     timing: Timing
+
+    def followed_by(self, last: Answer) -> Answer:
+        """``last``, with what this answer took before it added to what it took."""
+        return replace(
+            last,
+            tokens=np.concatenate([self.tokens, last.tokens]),
+            characters=self.characters + last.characters,
+            timing=self.timing + last.timing,
+        )
 
 
 class Seat:
@@ -80,6 +73,7 @@ class Seat:
         self.name, self.key, self.version, self.alias = name, key or name, version, alias
         self.run_id = run_id
         self.in_flight = 0
+        self.closed = False
         self.thresholds = dict(thresholds or {})
         self.reference = dict(reference or {})
         self.hosts = dict(hosts)
@@ -124,10 +118,8 @@ class Seat:
                 return await self._predict_alone(texts, truncate=truncate)
             views, tokens, timing = await self._read(texts, truncate=truncate)
             classifier = cast(OverBackbones, self.classifier)
-            predictions, seconds = await self._off_loop(
-                lambda: classifier.predict_views(views, texts)
-            )
-            return self._answer(texts, tokens, timing, seconds, predictions=predictions)
+            predictions, head = await self._off_loop(lambda: classifier.predict_views(views, texts))
+            return self._answer(texts, tokens, timing + head, predictions=predictions)
 
     async def features(self, texts: Sequence[str], *, truncate: bool) -> Answer:
         """The classifier's fused features. Raises a ``RequestError``."""
@@ -139,10 +131,8 @@ class Seat:
         with self._busy():
             views, tokens, timing = await self._read(texts, truncate=truncate)
             classifier = cast(OverBackbones, self.classifier)
-            found, seconds = await self._off_loop(
-                lambda: classifier.features_of_views(views, texts)
-            )
-            return self._answer(texts, tokens, timing, seconds, features=found)
+            found, head = await self._off_loop(lambda: classifier.features_of_views(views, texts))
+            return self._answer(texts, tokens, timing + head, features=found)
 
     async def embed(self, backbone: str, texts: Sequence[str], *, truncate: bool) -> Answer:
         """The rows of a named backbone, flat: float32 (N, R·D). Raises a ``RequestError``."""
@@ -151,7 +141,7 @@ class Seat:
                 with self._busy():
                     rows, tokens, timing = await self._rows(host, texts, truncate=truncate)
                 flat = rows.reshape(len(texts), -1)
-                return self._answer(texts, tokens, timing, 0.0, features=flat)
+                return self._answer(texts, tokens, timing, features=flat)
         known = ", ".join(host.spec.label for host in self.hosts.values()) or "none"
         raise NoFeaturesError(f"{self.name} reads no backbone {backbone!r}; it reads: {known}")
 
@@ -164,6 +154,7 @@ class Seat:
 
     def close(self) -> None:
         """Take no more requests; hosts are closed by whoever shares them."""
+        self.closed = True
         if self._batcher is not None:
             self._batcher.close()
         self._thread.shutdown(wait=False)
@@ -242,19 +233,21 @@ class Seat:
     async def _predict_alone(self, texts: Sequence[str], *, truncate: bool) -> Answer:
         """By a classifier that reads texts itself."""
         assert self._batcher is not None
+        counting = Timing()
         if isinstance(self.classifier, CountsTokens):
             counter = self.classifier
-            (tokens, kept), _ = await self._off_loop(lambda: counter.token_counts(texts))
+            (tokens, kept), took = await self._off_loop(lambda: counter.token_counts(texts))
+            counting = Timing(tokenise_seconds=took.inference_seconds, usage=took.usage)
         else:
             kept = tokens = np.array([1 + len(text) // CHARACTERS_PER_TOKEN for text in texts])
         self._check(tokens, kept, self.name, truncate=truncate)
         done = await self._batcher.submit(texts, int(kept.sum()))
-        timing = Timing(
+        timing = counting + Timing(
             queue_seconds=done.queue_seconds,
             inference_seconds=done.inference_seconds,
             usage=done.usage,
         )
-        return self._answer(texts, tokens, timing, 0.0, predictions=done.result)
+        return self._answer(texts, tokens, timing, predictions=done.result)
 
     def _predict_many(self, requests: Sequence[Sequence[str]]) -> list[Mapping[str, Prediction]]:
         found = self.classifier.predict([text for texts in requests for text in texts])
@@ -266,17 +259,18 @@ class Seat:
             start = end
         return parts
 
-    async def _off_loop(self, work: Callable[[], Any]) -> tuple[Any, float]:
+    async def _off_loop(self, work: Callable[[], Any]) -> tuple[Any, Timing]:
+        """What ``work`` gives, and what it took as ``inference_seconds`` and usage."""
         began = time.perf_counter()
-        done: Awaitable[Any] = asyncio.get_running_loop().run_in_executor(self._thread, work)
-        return await done, time.perf_counter() - began
+        loop = asyncio.get_running_loop()
+        found, usage = await loop.run_in_executor(self._thread, metered, work)
+        return found, Timing(inference_seconds=time.perf_counter() - began, usage=usage)
 
     def _answer(
         self,
         texts: Sequence[str],
         tokens: np.ndarray,
         timing: Timing,
-        head_seconds: float,
         *,
         predictions: Mapping[str, Prediction] | None = None,
         features: np.ndarray | None = None,
@@ -287,12 +281,7 @@ class Seat:
             features=features,
             tokens=tokens,
             characters=sum(map(len, texts)),
-            timing=Timing(
-                tokenise_seconds=timing.tokenise_seconds,
-                queue_seconds=timing.queue_seconds,
-                inference_seconds=timing.inference_seconds + head_seconds,
-                usage=timing.usage,
-            ),
+            timing=timing,
         )
 
 

@@ -145,7 +145,10 @@ class Server:
     def families(self) -> list[Family]:
         """This replica's counts, now."""
         self.metrics.queued_tokens.set(self.shelf.queued_tokens)
+        self.metrics.drift.clear()  # of versions that have retired
         for seat, drift in list(self._drift.items()):
+            if seat.closed:
+                continue
             for (task, of), index in drift.indices().items():
                 self.metrics.drift.labels(seat.label, task, of).set(index)
         return self.metrics.families(self.replica)

@@ -24,7 +24,7 @@ class Limits(_Settings):
     """What one request, and the queue of one replica, may hold."""
 
     request_bytes: int = Field(2 * 2**20, ge=1024, description="of a request's body; else 413")
-    texts: int = Field(256, ge=1, description="in a request; else 413")
+    texts: int = Field(256, ge=1, le=65_536, description="in a request; else 413")
     tokens_per_text: int = Field(8192, ge=16, description="cut or not; else 422")
     queued_tokens: int = Field(131_072, ge=1, description="waiting in a replica; else 429")
     seconds: float = Field(30.0, gt=0, description="for one request; else 504")
@@ -100,6 +100,9 @@ class ServeSettings(_Settings):
     cors_origins: list[str] = []
     feedback: bool = True
     feedback_bytes: int = Field(16 * 2**20, ge=1024, description="of a file before the next one")
+    feedback_total_bytes: int = Field(
+        GIB, ge=1024, description="stored by a replica since its start; else 507"
+    )
     docs: bool = True
 
     @model_validator(mode="after")
@@ -150,9 +153,14 @@ def load_settings(given: Mapping[str, Any]) -> ServeSettings:
         if "models" in nested:
             raise ConfigError("give either model or models, not both")
         nested["models"] = nested.pop("model")
-    if isinstance(nested.get("models"), str):
-        nested["models"] = [name.strip() for name in nested["models"].split(",") if name.strip()]
-    nested["models"] = [_address(name) for name in nested.get("models", [])]
+    models = nested.get("models", [])
+    if isinstance(models, str):
+        models = [name.strip() for name in models.split(",") if name.strip()]
+    if not isinstance(models, Sequence):
+        raise ConfigError(
+            f"models: give a name, or several with commas between, not {str(models)[:80]!r}"
+        )
+    nested["models"] = [_address(name) for name in models]
     try:
         return ServeSettings.model_validate(nested)
     except ValidationError as error:

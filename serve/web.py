@@ -15,7 +15,7 @@ from starlette.exceptions import HTTPException
 
 from llmembed import __version__
 from serve.errors import RequestError
-from serve.gate import Gate, refusal
+from serve.gate import Gate, path_of, refusal
 from serve.routes import ROUTERS
 from serve.schemas import Error
 
@@ -33,6 +33,7 @@ REFUSALS: dict[int | str, dict[str, Any]] = {
     429: {"model": Error, "description": "overloaded: come again"},
     503: {"model": Error, "description": "not ready"},
     504: {"model": Error, "description": "no answer in time"},
+    507: {"model": Error, "description": "no more feedback is kept"},
 }
 
 
@@ -70,25 +71,29 @@ def build(server: Server) -> FastAPI:
     return app
 
 
-def _response(error: RequestError) -> Response:
-    status, headers, body = refusal(error)
+def _response(request: Request, error: RequestError) -> Response:
+    status, headers, body = refusal(error, path_of(request.scope))
     return Response(body, status_code=status, headers=headers)
 
 
-async def _refused(_: Request, error: Exception) -> Response:
+async def _refused(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestError)
-    return _response(error)
+    return _response(request, error)
 
 
-async def _invalid(_: Request, error: Exception) -> Response:
+async def _invalid(request: Request, error: Exception) -> Response:
     """One sentence: where, and what was wrong. What was sent is not repeated."""
     assert isinstance(error, RequestValidationError)
-    return _response(RequestError(_sentence(error.errors())))
+    return _response(request, RequestError(_sentence(error.errors())))
 
 
 def _sentence(errors: Sequence[Any]) -> str:
     # Of a choice of kinds every one complains: the deepest place says most, and the kind that fits.
-    first = max(errors, key=lambda e: (len(e["loc"]), not e["type"].endswith("_type")))
+    # A list that is too long is too long for every kind.
+    first = max(
+        errors,
+        key=lambda e: (e["type"] == "too_long", len(e["loc"]), not e["type"].endswith("_type")),
+    )
     kinds = ("body", "query", "path", "str", "bool", "float")
     words = [str(part) for part in first["loc"] if str(part) not in kinds]
     place = ".".join(word for word in words if not word.startswith(("list[", "constrained", "fun")))
@@ -96,13 +101,13 @@ def _sentence(errors: Sequence[Any]) -> str:
     return f"{place or 'the body'}: {reason[:1].lower()}{reason[1:]}"
 
 
-async def _http(_: Request, error: Exception) -> Response:
+async def _http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     kinds = {404: "not_found", 405: "method_not_allowed"}
     refused = RequestError({404: "there is no such page here"}.get(error.status_code, error.detail))
     refused.status = error.status_code
     refused.error_type = kinds.get(error.status_code, "validation")
-    return _response(refused)
+    return _response(request, refused)
 
 
 Maker = Callable[["Server"], APIRouter]

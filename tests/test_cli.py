@@ -148,3 +148,34 @@ def test_doctor_finds_what_the_demo_needs(tmp_path: Path, capsys):
     counters = [*Path("/sys/class/powercap").glob("intel-rapl:*"), *Path("/dev").glob("nvidia0")]
     if not counters:
         assert "estimated" in found["energy"]["found"]
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["news", "files={"], "files: '{' is no value that YAML reads"),
+        (["models=5"], "models: give a name, or several with commas between, not '5'"),
+        (["models="], "models: give a name, or several with commas between, not 'None'"),
+        (["models={a: b}"], "models: give a name"),
+        (["models=[5]"], "models.0: input should be a valid string, got 5"),
+        (["news", "model=other"], "name the models once: as words or by model=, not both"),
+        (["news", "models=other"], "name the models once: as words or by models=, not both"),
+        (["model=a", "models=b"], "give either model or models, not both"),
+        (["model=nowhere"], "nowhere"),
+        (["news", "limits.texts=100000"], "limits.texts: input should be less than or equal"),
+    ],
+)
+def test_what_cant_be_served_is_one_sentence(
+    capsys, monkeypatch, tmp_path: Path, words: list[str], sentence: str
+):
+    import serve
+
+    # Names are looked up by a Ray that takes long to start: the settings are what is tested.
+    monkeypatch.setattr(serve, "start", lambda settings, **_: _look_up(settings), raising=False)
+    assert sentence in refused(capsys, "serve", *words, "--files", str(tmp_path))
+
+
+def _look_up(settings):
+    from serve.app import app
+
+    app(settings.model_dump())

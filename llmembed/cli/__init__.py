@@ -185,12 +185,21 @@ def _serve(options: argparse.Namespace) -> None:
 
     from serve import load_settings, start
 
-    given: dict[str, Any] = {"models": [word for word in options.words if not _is_setting(word)]}
+    given: dict[str, Any] = {}
     for word in options.words:
         if _is_setting(word):
             key, _, value = word.partition("=")
-            # YAML takes these words for true and false; a mode may be called so.
-            given[key] = value if value in ("on", "off") else yaml.safe_load(value)
+            try:
+                # YAML takes these words for true and false; a mode may be called so.
+                given[key] = value if value in ("on", "off") else yaml.safe_load(value)
+            except (yaml.YAMLError, ValueError):
+                raise UserError(f"{key}: {value[:80]!r} is no value that YAML reads") from None
+    names = [word for word in options.words if not _is_setting(word)]
+    if names:
+        twice = given.keys() & {"model", "models"}
+        if twice:
+            raise UserError(f"name the models once: as words or by {min(twice)}=, not both")
+        given["models"] = names
     for key, value in (("files", options.files), ("tracking_uri", options.tracking_uri)):
         if value is not None:
             given[key] = value

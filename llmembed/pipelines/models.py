@@ -8,7 +8,7 @@ from pathlib import Path
 from llmembed.errors import ModelError
 
 REGISTERED = re.compile(
-    r"(?:models:/)?(?P<name>[^/@]+)(?:@(?P<alias>[^/@]+)|/(?P<version>[0-9]{1,9}))?$"
+    r"(?:models:/)?(?P<name>[^/@\s]+)(?:@(?P<alias>[^/@\s]+)|/(?P<version>[0-9]{1,9}))?\Z"
 )
 
 
@@ -32,7 +32,7 @@ def find_classifier(
     found = REGISTERED.match(model)
     if found is None:
         raise ModelError(
-            f"there is no folder {model}, and it is no registered model either: "
+            f"there is no folder {model!r}, and it is no registered model either: "
             "write a folder, NAME, models:/NAME@champion or models:/NAME/VERSION"
         )
     alias = found["alias"] or (None if found["version"] else "champion")

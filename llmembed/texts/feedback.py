@@ -2,6 +2,8 @@
 
 One JSON object a line, as ``serve/feedback.py`` writes it: ``text``, ``task``, ``label`` (a list
 for ``multi`` and ``tokens``), ``time``, and ``new_label`` where the class may be a new one.
+``feedback_id`` is the id of the request that brought it, ``request_id`` that of the answer it
+corrects; by them a correction that came twice, as when a proxy asks again, counts once.
 """
 
 from __future__ import annotations
@@ -62,6 +64,7 @@ def with_feedback(corpus: Corpus, address: str, *, quarantine_folder: Path) -> C
         ("held", "left out, their texts stand in valid or test"),
         ("other", "of tasks that are not fitted"),
         ("earlier", "overruled by a later correction"),
+        ("twice", "sent twice"),
     ):
         said += [f"{counts[what]} {words}"] if counts[what] else []
     said += [f"{writer.count} bad rows set aside"] if writer.count else []
@@ -107,8 +110,20 @@ def _read(
         else:
             writer.add([replace(place, reason=reason, row=row)])
     rows.sort(key=lambda entry: entry[0])  # stable: without a time, as they stand
+    came: set[str] = set()
+    last: dict[tuple[str, str], str] = {}
     for _, place, row in rows:
         key, name = _key(row["text"]), row["task"]
+        # One request may bring several corrections, and one answer be corrected again.
+        same = json.dumps([row.get("feedback_id"), key, name, row["label"]])
+        again = json.dumps([row.get("request_id"), row["label"]])
+        if (row.get("feedback_id") and same in came) or (
+            row.get("request_id") and last.get((key, name)) == again
+        ):
+            counts["twice"] += 1
+            continue
+        came.add(same)
+        last[key, name] = again
         if key in held:
             counts["held"] += 1
             continue

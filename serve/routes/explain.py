@@ -79,6 +79,9 @@ def router(server: Server) -> APIRouter:
     async def explain(body: ExplainRequest, request: Request) -> Response:
         """Leave-one-out weights of the words of a text."""
         only_task(await server.shelf.get(body.model), body.task)
+        limits = server.settings.limits
+        if limits.texts < 2:
+            raise NoFeaturesError("limits.texts is 1 here, and an explanation takes at least 2")
 
         async def ask(texts: list[str], *, counted: bool) -> Answer:
             return await server.predict(
@@ -90,8 +93,8 @@ def router(server: Server) -> APIRouter:
             )
 
         # Refuses what /predict would, and says how many tokens a variant will have.
-        tokens = int((await ask([body.text], counted=False)).tokens[0])
-        limits = server.settings.limits
+        first = await ask([body.text], counted=False)
+        tokens = int(first.tokens[0])
         room = limits.queued_tokens // QUEUE_SHARE // max(tokens, 1)
         limit = max(1, min(MOST_PIECES, limits.texts - 1, room - 1))
         places = [match.span() for match in _WORD.finditer(body.text)]
@@ -120,7 +123,9 @@ def router(server: Server) -> APIRouter:
             limit=limit,
             note=_note(len(places), len(pieces), tokens, most),
         )
-        return JSONResponse(found.model_dump(), headers=headers_of(answer, request))
+        return JSONResponse(
+            found.model_dump(), headers=headers_of(first.followed_by(answer), request)
+        )
 
     return routes
 

@@ -6,17 +6,20 @@ import asyncio
 from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import APIRouter
-from pydantic import BaseModel, Field
+from fastapi import Request as HttpRequest
+from pydantic import AfterValidator, BaseModel, Field
 
 from serve.answers import tasks_of
-from serve.errors import RequestError
+from serve.errors import RequestError, TooLongError
 from serve.feedback import FeedbackFiles, checked_label
-from serve.schemas import ModelName, Request, Text
+from serve.schemas import MOST, ModelName, Request, Text, encodable
+from serve.seats import CHARACTERS_PER_TOKEN
 
 if TYPE_CHECKING:
     from serve.server import Server
 
-Short = Annotated[Text, Field(max_length=1000)]
+Short = Annotated[str, Field(max_length=1000), AfterValidator(encodable)]
+Labels = Annotated[list[Short], Field(max_length=MOST, fail_fast=True)]
 
 
 class FeedbackRequest(Request):
@@ -24,7 +27,7 @@ class FeedbackRequest(Request):
     tag a word). ``new_label``: it is a class that the model does not know yet."""
 
     text: Annotated[Text, Field(min_length=1)]
-    label: Short | list[Short]
+    label: Short | Labels
     task: Text | None = Field(None, description="needed where the model has several")
     model: ModelName = None
     request_id: Annotated[Text, Field(max_length=128)] | None = Field(
@@ -47,14 +50,19 @@ def router(server: Server) -> APIRouter:
     settings = server.settings
     if not settings.feedback:
         return routes
-    files = FeedbackFiles(settings.files, server.replica, settings.feedback_bytes)
+    files = FeedbackFiles(
+        settings.files, server.replica, settings.feedback_bytes, settings.feedback_total_bytes
+    )
 
     @routes.post("/feedback", tags=["feedback"])
-    async def feedback(body: FeedbackRequest) -> Stored:
+    async def feedback(body: FeedbackRequest, request: HttpRequest) -> Stored:
         """Keep a corrected label, text included, as a JSON line below ``FILES/feedback/MODEL``."""
         seat = await server.shelf.get(body.model)
         if not body.text.strip():
             raise RequestError("text: is white space only")
+        tokens, most = len(body.text) // CHARACTERS_PER_TOKEN, settings.limits.tokens_per_text
+        if tokens > most:
+            raise TooLongError(f"text: has about {tokens:,} tokens; the limit is {most:,}")
         if body.task is None and len(seat.tasks) > 1:
             names = ", ".join(task.name for task in seat.tasks)
             raise RequestError(f"{seat.key} answers several tasks: say which is meant of {names}")
@@ -66,6 +74,7 @@ def router(server: Server) -> APIRouter:
             "label": label,
             "model": seat.label,
             "request_id": body.request_id,
+            "feedback_id": request.state.request_id,
         }
         if body.new_label:
             row["new_label"] = True

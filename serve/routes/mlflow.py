@@ -11,23 +11,25 @@ from typing import TYPE_CHECKING, Annotated, Any
 from fastapi import APIRouter, Query
 from fastapi import Request as HttpRequest
 from fastapi.responses import Response
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from llmembed.tracking.pyfunc import TEXT_COLUMN, columns_of
 from serve.bodies import Json, documented, read_json
 from serve.errors import MediaTypeError, RequestError, UnavailableError
 from serve.routes.tei import headers_of
-from serve.schemas import ModelName, Request
+from serve.schemas import MOST, ModelName, Request
 
 if TYPE_CHECKING:
     from serve.server import Server
 
+Values = Annotated[list[Any], Field(max_length=MOST, fail_fast=True)]
+Row = Annotated[list[Any], Field(max_length=4096, fail_fast=True)]
 FORMATS = ("dataframe_split", "dataframe_records", "inputs", "instances")
 
 
 class Split(Request):
-    columns: list[str | int]
-    data: list[list[Any]]
+    columns: Annotated[list[str | int], Field(max_length=4096, fail_fast=True)]
+    data: Annotated[list[Row], Field(max_length=MOST, fail_fast=True)]
 
 
 class Params(Request):
@@ -42,9 +44,11 @@ class Invocation(Request):
     texts."""
 
     dataframe_split: Split | None = None
-    dataframe_records: list[dict[str, Any]] | None = None
-    inputs: str | list[Any] | dict[str, Any] | None = None
-    instances: list[Any] | None = None
+    dataframe_records: (
+        Annotated[list[dict[str, Any]], Field(max_length=MOST, fail_fast=True)] | None
+    ) = None
+    inputs: str | Values | dict[str, Any] | None = None
+    instances: Values | None = None
     params: Params | None = None
 
 

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
 from llmembed import __version__
-from serve.answers import labels_of, tasks_of, timing_headers, unknown_below
+from serve.answers import check_unknown, labels_of, tasks_of, timing_headers, unknown_below
 from serve.bodies import Json
 from serve.errors import UnavailableError
 from serve.hosting import LocalHost
@@ -46,7 +46,8 @@ def router(server: Server) -> APIRouter:
         several. A model of several tasks answers ``{task: …}`` unless ``task`` names one; words
         are tagged as ``[{entity, word, start, end, score}]``."""
         texts = body.texts()
-        tasks_of(await server.shelf.get(body.model), body.task)  # refused before any work
+        seat = await server.shelf.get(body.model)
+        check_unknown(seat, tasks_of(seat, body.task), body.unknown)  # refused before any work
         answer = await server.predict(
             texts,
             model=body.model,
@@ -58,7 +59,7 @@ def router(server: Server) -> APIRouter:
         raw = body.raw_scores or (shape is not None and shape.function_to_apply == "none")
         found: dict[str, Any] = {}
         for task in tasks:
-            below = unknown_below(answer, task, body.unknown)
+            below = unknown_below(answer.seat, task, body.unknown)
             given = answer.predictions[task.name]
             rows = [
                 labels_of(task, given, row, text, raw=raw, unknown_below=below)

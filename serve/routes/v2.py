@@ -34,7 +34,7 @@ from llmembed import __version__
 from serve.bodies import Json, documented, read_json
 from serve.errors import NoFeaturesError, RequestError, UnavailableError
 from serve.routes.tei import headers_of
-from serve.schemas import Request, Text
+from serve.schemas import MOST, Request, Text
 from serve.tensors import OUTPUTS, Tensor, output_name, outputs_of, texts_of_data, texts_of_raw
 
 if TYPE_CHECKING:
@@ -57,10 +57,10 @@ class InputParameters(Request):
 
 class Input(Request):
     name: Literal["text"]
-    shape: list[Size] = Field(max_length=8)
+    shape: Annotated[list[Size], Field(max_length=8, fail_fast=True)]
     datatype: Literal["BYTES"]
     parameters: InputParameters | None = None
-    data: list[Any] | None = Field(
+    data: Annotated[list[Any], Field(max_length=MOST, fail_fast=True)] | None = Field(
         None, description="texts, unless binary_data_size says how many bytes follow the JSON"
     )
 
@@ -88,8 +88,8 @@ class InferRequest(Request):
 
     id: Text | None = None
     parameters: InferParameters | None = None
-    inputs: list[Input] = Field(min_length=1, max_length=1)
-    outputs: list[Output] | None = Field(None, max_length=64)
+    inputs: Annotated[list[Input], Field(min_length=1, max_length=1, fail_fast=True)]
+    outputs: Annotated[list[Output], Field(max_length=64, fail_fast=True)] | None = None
 
 
 def router(server: Server) -> APIRouter:

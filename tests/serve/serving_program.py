@@ -138,6 +138,12 @@ class Serving:
         return output
 
     def kill(self) -> None:
+        import psutil
+
+        with contextlib.suppress(psutil.Error):  # HAProxy has a session of its own
+            for child in psutil.Process(self.process.pid).children(recursive=True):
+                with contextlib.suppress(psutil.Error):
+                    child.kill()
         with contextlib.suppress(ProcessLookupError):  # it ended by itself
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait(30)

@@ -63,11 +63,12 @@ def fit_small(spec: Any, folder: Path) -> dict[str, Path]:
 class Served:
     """A ``Server`` behind a real uvicorn on loopback, in a thread of its own."""
 
-    def __init__(self, settings: Mapping[str, Any]) -> None:
+    def __init__(self, settings: Mapping[str, Any], *, root_path: str = "") -> None:
         from serve.server import Server
         from serve.settings import load_settings
 
         self.server = Server(load_settings(settings))
+        self._root_path = root_path
         self.socket = socket.create_server(("127.0.0.1", 0))
         self.port: int = self.socket.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
@@ -100,9 +101,28 @@ class Served:
         self.loop = asyncio.get_running_loop()
         await self.server.start()
         config = uvicorn.Config(
-            build(self.server), log_level="warning", access_log=False, lifespan="off"
+            build(self.server),
+            log_level="warning",
+            access_log=False,
+            lifespan="off",
+            root_path=self._root_path,
         )
         self._uvicorn = uvicorn.Server(config)
         self._up.set()  # the socket listens already
         await self._uvicorn.serve(sockets=[self.socket])
         await self.server.stop()
+
+
+def fit_encoder(model: Path, folder: Path) -> Path:
+    """A classifier of method ``encoder``: the tiny BERT fine-tuned, which reads 64 tokens."""
+    from llmembed.cluster import LocalRuntime
+    from llmembed.contract import Silent
+    from llmembed.finetuning import FinetuneConfig
+    from llmembed.methods import method_class
+
+    training = FinetuneConfig(learning_rate=3e-3, epochs=4, batch=16, precision="fp32")
+    method = method_class("encoder")(model=str(model), training=training)
+    with LocalRuntime(folder / "files") as runtime:
+        classifier = method.fit([TOPIC], news(90), news(30, seed=1), runtime, Silent())
+        classifier.save(folder / "encoder")
+    return folder / "encoder"

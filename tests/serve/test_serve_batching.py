@@ -98,3 +98,40 @@ def test_an_idle_model_answers_at_once() -> None:
         return (time.perf_counter() - began) / 20
 
     assert asyncio.run(main()) < 0.02
+
+
+def test_who_leaves_makes_room_at_once_and_is_counted_once() -> None:
+    async def main() -> list[list[int]]:
+        work = Slow()
+        batches = batcher(work, room=10)
+        tasks = await begun(batches, [6, 4])
+        assert batches.queued_tokens == 10
+        tasks[1].cancel()
+        await asyncio.sleep(0.01)
+        assert batches.queued_tokens == 4
+        tasks.append(asyncio.create_task(batches.submit(5, 5)))  # refused if 6 still counted
+        await asyncio.sleep(0.01)
+        assert batches.queued_tokens == 9
+        work.leave.release(), work.leave.release()
+        await asyncio.gather(tasks[0], tasks[2], tasks[3])
+        assert batches.queued_tokens == 0
+        return work.batches
+
+    assert asyncio.run(main()) == [[1], [4, 5]]
+
+
+def test_after_a_failed_batch_nobody_who_left_is_worked_for() -> None:
+    async def main() -> list[list[int]]:
+        work = Slow()
+        batches = batcher(work, budget=50)
+        tasks = await begun(batches, [3, 13, 4])
+        work.leave.release()
+        await asyncio.sleep(0.05)
+        tasks[3].cancel()  # while its batch is tried
+        for _ in range(9):
+            work.leave.release()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.sleep(0.05)
+        return work.batches
+
+    assert asyncio.run(main()) == [[1], [3, 13, 4], [3], [13]]

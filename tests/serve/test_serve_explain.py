@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -93,6 +94,25 @@ def test_a_small_limit_of_texts_holds(model: Path, tmp_path: Path) -> None:
     with serving([model], tmp_path, **{"limits.texts": 4}) as address:
         status, answer = post(f"{address}/explain", {"text": TEXT})
     assert (status, len(answer["words"]), answer["limit"]) == (200, 3, 3)
+
+
+def test_a_limit_of_one_text_leaves_nothing_to_compare(model: Path, tmp_path: Path) -> None:
+    with serving([model], tmp_path, **{"limits.texts": 1}) as address:
+        status, answer = post(f"{address}/explain", {"text": TEXT})
+    assert status == 424
+    assert answer["error"] == "limits.texts is 1 here, and an explanation takes at least 2"
+
+
+def test_what_it_took_is_told_of_both_passes(server: str) -> None:
+    request = urllib.request.Request(
+        f"{server}/explain",
+        json.dumps({"text": "corn fell"}).encode(),
+        {"content-type": "application/json"},
+    )
+    with urllib.request.urlopen(request, timeout=30) as response:
+        headers = response.headers
+    # The text alone, then it again with "corn" and "fell" left out in turn.
+    assert int(headers["x-compute-characters"]) == 9 + 9 + len("fell") + len("corn ")
 
 
 def test_what_is_left_out_does_not_count_as_an_answer(model: Path, tmp_path: Path) -> None:

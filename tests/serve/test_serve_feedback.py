@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -45,6 +46,7 @@ def test_a_correction_is_kept_as_sent(server: str, files: Path) -> None:
     assert (status, answer["stored"], answer["label"]) == (200, True, "grain")
     row = stored(files, "news")[-1]
     assert row.pop("time").endswith("+00:00")
+    assert len(row.pop("feedback_id")) == 32
     assert row == {**body, "task": "topic", "model": "news"}
 
 
@@ -66,6 +68,9 @@ def test_several_classes_are_a_list(server: str, files: Path) -> None:
         ({"text": "t", "label": "grain", "model": "gone"}, 404, "known are news"),
         ({"text": "t", "label": " corn", "new_label": True}, 422, "white space"),
         ({"text": "\ud800", "label": "grain"}, 422, "surrogate"),
+        ({"text": "corn " * 7000, "label": "grain"}, 422, "about 8,750 tokens; the limit is 8,192"),
+        ({"text": "t", "label": ["grain"] * 20, "model": "several"}, 422, "20 labels are too many"),
+        ({"text": "t", "label": "x" * 1001, "new_label": True}, 422, "at most 1000 characters"),
     ],
 )
 def test_what_is_wrong_is_refused_in_one_sentence(
@@ -128,3 +133,43 @@ def test_a_disk_that_refuses_is_said(newsroom: Path, tmp_path: Path, server: str
         status, answer = post(f"{address}/feedback", {"text": "secret", "label": "grain"})
     assert status == 503
     assert answer["error"] == "the feedback can't be stored now; send it again"
+
+
+def test_a_request_sent_twice_bears_the_same_id_twice(server: str, files: Path) -> None:
+    for _ in range(2):
+        request = urllib.request.Request(
+            f"{server}/feedback",
+            json.dumps({"text": "twice", "label": "grain"}).encode(),
+            {"content-type": "application/json", "x-request-id": "sent-7"},
+        )
+        with urllib.request.urlopen(request, timeout=30) as response:
+            assert response.status == 200
+    rows = [row for row in stored(files, "news") if row["text"] == "twice"]
+    assert [row["feedback_id"] for row in rows] == ["sent-7", "sent-7"]
+
+
+def test_a_replica_keeps_only_so_much(newsroom: Path, tmp_path: Path, server: str) -> None:
+    with serving([newsroom / "news"], tmp_path, feedback_total_bytes=2000) as address:
+        sent = [
+            post(f"{address}/feedback", {"text": "t" * 300, "label": "grain"}) for _ in range(8)
+        ]
+    codes = [status for status, _ in sent]
+    kept = codes.count(200)
+    assert 0 < kept < 8 and codes == [200] * kept + [507] * (8 - kept)
+    assert "may keep 2,000" in sent[-1][1]["error"]
+    assert sent[-1][1]["error_type"] == "full"
+    assert len(stored(tmp_path, "news")) == kept
+
+
+def test_unknown_is_said_where_a_task_has_a_threshold(server: str) -> None:
+    text = "zebras"
+    status, answer = post(f"{server}/predict", {"inputs": text, "model": "both", "unknown": True})
+    assert status == 200
+    assert answer["topic"][0]["label"] == "unknown"
+    assert answer["mood"][0]["label"] != "unknown"
+    body = {"inputs": text, "model": "both", "unknown": True, "task": "mood"}
+    status, answer = post(f"{server}/predict", body)
+    assert (status, "no threshold was chosen" in answer["error"]) == (422, True)
+    # Refused before the model is asked: the text alone would be refused, too, for its length.
+    body["inputs"] = "corn " * 40_000
+    assert "no threshold was chosen" in post(f"{server}/predict", body)[1]["error"]

@@ -61,10 +61,10 @@ def test_without_the_key_nothing_is_answered(keyed, header):
     for path in ("/predict", "/v1/embeddings", "/invocations"):
         found = ask(keyed.url + path, headers=headers)
         assert found.status_code == 401
-        assert found.json() == {
-            "error": "send the key as Authorization: Bearer KEY",
-            "error_type": "unauthorized",
-        }
+        said = "send the key as Authorization: Bearer KEY"
+        if path.startswith("/v1/"):
+            said = {"message": said, "type": "unauthorized"}
+        assert found.json() == {"error": said, "error_type": "unauthorized"}
         assert found.headers["www-authenticate"] == "Bearer"
     for path in ("/metrics", "/info", "/v1/models", "/nothing"):
         assert requests.get(keyed.url + path, headers=headers, timeout=9).status_code == 401
@@ -78,6 +78,25 @@ def test_with_the_key_it_answers(keyed):
 def test_health_is_told_without_the_key(keyed):
     for path in ("/health", "/ping", "/v2/health/live", "/v2/health/ready"):
         assert requests.get(keyed.url + path, timeout=9).status_code == 200
+
+
+def test_below_a_prefix_the_same_paths_are_open(keyed, served_models, monkeypatch):
+    from small_models import Served
+
+    monkeypatch.setenv("TEST_SERVE_KEY", KEY)
+    settings = {"models": [str(served_models["lexical"])], "api_key_env": "TEST_SERVE_KEY"}
+    served = Served(settings, root_path="/news")
+    try:
+        for path in ("/health", "/ping", "/v2/health/live", "/", "/docs", "/page/style.css"):
+            url = f"{served.url}{path}"  # uvicorn puts the prefix before it
+            assert requests.get(url, timeout=9).status_code == 200, path
+        for path in ("/info", "/news/health", "/newsroom"):
+            assert requests.get(served.url + path, timeout=9).status_code == 401, path
+        body = {"model": "gone", "input": "a"}
+        found = ask(f"{served.url}/v1/embeddings", body, headers={"authorization": f"Bearer {KEY}"})
+        assert "message" in found.json()["error"]
+    finally:
+        served.stop()
 
 
 def test_keys_are_compared_in_constant_time(keyed, monkeypatch):
@@ -187,7 +206,9 @@ def test_more_texts_than_the_limit_are_refused(narrow):
     for path, body in bodies.items():
         found = ask(narrow.url + path, body)
         assert found.status_code == 413, path
-        assert found.json()["error"] == "5 texts in one request; the limit is 4"
+        said = found.json()["error"]
+        said = said["message"] if path.startswith("/v1/") else said
+        assert said == "5 texts in one request; the limit is 4"
 
 
 def test_a_long_text_is_cut_only_if_asked(narrow):
@@ -215,6 +236,46 @@ def test_what_is_wrong_is_said_in_one_sentence(everything):
         found = ask(f"{everything.url}/predict", body)
         assert found.status_code == 422
         assert found.json()["error"].startswith(sentence)
+
+
+MANY = 2_000_000
+
+
+@pytest.mark.parametrize("element", ["1", "[]", "{}", "null", '"a"', '["a",1]'])
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/predict", '{"inputs":[%s]}'),
+        ("/predict", '{"inputs":"a","task":[%s]}'),
+        ("/embed", '{"inputs":[%s]}'),
+        ("/classify", '{"input":[%s]}'),
+        ("/v1/embeddings", '{"input":[%s]}'),
+        ("/feedback", '{"text":"a","label":[%s]}'),
+        ("/invocations", '{"dataframe_records":[%s]}'),
+        ("/invocations", '{"dataframe_split":{"columns":[%s],"data":[]}}'),
+        ("/invocations", '{"dataframe_split":{"columns":["a"],"data":[%s]}}'),
+        ("/invocations", '{"instances":[%s]}'),
+        ("/v2/models/lexical/infer", '{"inputs":[%s]}'),
+        (
+            "/v2/models/lexical/infer",
+            '{"inputs":[{"name":"text","datatype":"BYTES","shape":[%s],"data":["a"]}]}',
+        ),
+        (
+            "/v2/models/lexical/infer",
+            '{"inputs":[{"name":"text","datatype":"BYTES","shape":[1],"data":[%s]}]}',
+        ),
+    ],
+)
+def test_a_body_full_of_faults_is_refused_at_once(everything, path, body, element):
+    sent = body % ",".join([element] * ((MANY - 100) // (len(element) + 1)))
+    began = time.process_time()  # of the server, which is a thread here
+    found = requests.post(
+        everything.url + path, sent, headers={"content-type": "application/json"}, timeout=60
+    )
+    seconds = time.process_time() - began
+    assert found.status_code in (413, 422)
+    assert len(found.content) < 1000
+    assert seconds < 4  # about one, most of it for JSON; it was half a minute
 
 
 # Crowds
@@ -251,6 +312,26 @@ def test_a_full_queue_refuses(http_server):
     assert refused.json()["error_type"] == "overloaded"
     assert refused.headers["retry-after"] == "1"
     assert ask(f"{served.url}/predict").status_code == 200  # it recovers
+
+
+def test_only_so_many_requests_are_in_a_replica(http_server):
+    served = http_server("fused", ingress__max_ongoing_requests=2)
+    gate, threads, answers = in_company(served, 6, lambda: ask(f"{served.url}/predict"))
+    deadline = time.monotonic() + 15
+    while len(answers) < 4:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    for path in ("/health", "/ping", "/v2/health/ready"):
+        assert requests.get(served.url + path, timeout=9).status_code == 200
+    gate.set()
+    for thread in threads:
+        thread.join()
+    assert sorted(answer.status_code for answer in answers) == [200, 200, 429, 429, 429, 429]
+    refused = next(answer for answer in answers if answer.status_code == 429)
+    assert refused.json()["error"] == "2 requests are being answered here: come again"
+    for _ in range(5):  # none is counted for good
+        assert ask(f"{served.url}/predict").status_code == 200
+        assert ask(f"{served.url}/predict", {"inputs": 3}).status_code == 422
 
 
 def test_an_answer_that_takes_too_long_is_given_up(hasty):

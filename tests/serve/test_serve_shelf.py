@@ -190,6 +190,25 @@ def test_drift_tells_other_answers_from_the_same(tmp_path: Path, lexical: Any) -
     assert index_after(["oil price rose supply"] * 150) > 0.25
 
 
+def test_of_a_version_that_retired_no_drift_is_told(tmp_path: Path, lexical: Any) -> None:
+    folder = tmp_path / "news"
+    lexical.save(folder)
+    (folder / "validation.json").write_text('{"topic": {"texts": 30, "labels": {"oil": 1.0}}}')
+
+    async def main() -> list[int]:
+        server = Server(load_settings({"models": [str(folder)], "files": str(tmp_path)}))
+        await server.start()
+        await server.predict(list(examples(150, seed=3).texts))
+        counts = []
+        for _ in range(2):
+            (family,) = [f for f in server.families() if f["name"] == "llmembed_drift_psi"]
+            counts.append(len(family["samples"]))
+            server.shelf.seats["news"].close()
+        return counts
+
+    assert asyncio.run(main()) == [1, 0]
+
+
 def test_no_such_model_is_one_sentence(tmp_path: Path, put: Callable[[float], Any]) -> None:
     put(0.8)
     server = Server(load_settings({"models": ["nothing"], "files": str(tmp_path)}))

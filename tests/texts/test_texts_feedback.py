@@ -162,3 +162,31 @@ def test_several_tasks_of_all_kinds(tmp_path: Path) -> None:
 def test_nothing_there_is_one_sentence(corpus, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="there is no file or folder"):
         with_feedback(corpus, str(tmp_path / "gone"), quarantine_folder=tmp_path)
+
+
+def test_a_correction_that_came_twice_counts_once(corpus: Corpus, tmp_path: Path) -> None:
+    ids = {"request_id": "r1", "feedback_id": "f1"}
+    place = stored(
+        tmp_path / "f",
+        [
+            row("overtaken", "a", at=1, **ids),
+            row("overtaken", "b", at=2, request_id="r1", feedback_id="f2"),
+            row("overtaken", "a", at=3, **ids),  # the first again, late: it overrules nothing
+            row("retried", "b", at=1, request_id="r2", feedback_id="f3"),
+            row("retried", "b", at=2, request_id="r2", feedback_id="f4"),
+            row("mind changed twice", "a", at=1, request_id="r3", feedback_id="f5"),
+            row("mind changed twice", "b", at=2, request_id="r3", feedback_id="f6"),
+            row("mind changed twice", "a", at=3, request_id="r3", feedback_id="f7"),
+            row("without ids", "a", at=1),
+            row("without ids", "a", at=2),
+            row("of one batch", "a", at=1, **ids),
+        ],
+    )
+    merged = with_feedback(corpus, place, quarantine_folder=tmp_path)
+    found = labels(merged.train, merged.tasks[0])
+    assert found["overtaken"] == "b"
+    assert found["retried"] == "b"
+    assert found["mind changed twice"] == "a"
+    assert found["of one batch"] == "a"
+    assert "2 sent twice" in merged.notes["feedback"]
+    assert "5 texts added" in merged.notes["feedback"]
