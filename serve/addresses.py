@@ -29,7 +29,7 @@ class Address:
         found = cls.registered(model)
         if found is None:
             raise ModelError(
-                f"there is no folder {model}, and it is no registered model either: "
+                f"there is no folder {model!r}, and it is no registered model either: "
                 "write a folder, NAME, models:/NAME@champion or models:/NAME/VERSION"
             )
         return found

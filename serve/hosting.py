@@ -8,9 +8,11 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Protocol
 
 from llmembed.backbones import BackboneSpec, TokenisedBatch
+from llmembed.contract import Usage
 from llmembed.errors import WorkerError
 from llmembed.methods.views import views_from_json
 from serve.batching import Batched, TokenBatcher
+from serve.energy import metered
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,7 +29,9 @@ class Host(Protocol):
 
     spec: BackboneSpec
 
-    async def tokenise(self, texts: Sequence[str]) -> TokenisedBatch: ...
+    async def tokenise(self, texts: Sequence[str]) -> tuple[TokenisedBatch, Usage]:
+        """The tokens, and what making them took."""
+        ...
 
     async def embed(self, tokens: TokenisedBatch) -> Batched[np.ndarray]:
         """N texts -> float32 (N, R, D). Raises ``OverloadedError``."""
@@ -53,9 +57,11 @@ class Tokenising:
         self._tokeniser = Tokeniser(spec)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="tokenise")
 
-    async def tokenise(self, texts: Sequence[str]) -> TokenisedBatch:
+    async def tokenise(self, texts: Sequence[str]) -> tuple[TokenisedBatch, Usage]:
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._thread, self._tokeniser, list(texts))
+        return await loop.run_in_executor(
+            self._thread, metered, lambda: self._tokeniser(list(texts))
+        )
 
 
 class LocalHost(Tokenising):

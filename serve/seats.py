@@ -202,7 +202,7 @@ class Seat:
         self, host: Host, texts: Sequence[str], *, truncate: bool
     ) -> tuple[np.ndarray, np.ndarray, Timing]:
         began = time.perf_counter()
-        tokens = await host.tokenise(texts)
+        tokens, took = await host.tokenise(texts)
         tokenised = time.perf_counter() - began
         self._check(tokens.full, tokens.kept, host.spec.label, truncate=truncate)
         batched: Batched[np.ndarray] = await host.embed(tokens)
@@ -210,7 +210,7 @@ class Seat:
             tokenise_seconds=tokenised,
             queue_seconds=batched.queue_seconds,
             inference_seconds=batched.inference_seconds,
-            usage=batched.usage,
+            usage=took + batched.usage,
         )
         return batched.result, tokens.full, timing
 
