@@ -90,6 +90,9 @@ def say(out: Any, sweep: Sweep, found: Found, ui_command: str) -> None:
             f"  label your texts:  llmembed predict --model {found.test['registered']} "
             "--data FILE.csv --output labels.csv"
         )
+        out.print(
+            f"  put it online:     llmembed serve {found.test['registered']}{files_option(sweep)}"
+        )
     out.print(f"  see every run:     {ui_command}")
 
 

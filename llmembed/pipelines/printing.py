@@ -95,15 +95,19 @@ def say_leaderboard(
             f"winner: [bold]{escape(str(registered.method))}[/], registered as {registered.name} "
             f"version {registered.version}, {registered.alias} ({escape(registered.reason)})"
         )
-        words = [f"llmembed predict --model {registered.name}@{registered.alias}"]
+        where: list[str] = []
+        if experiment.runtime.files != "llmembed-files":
+            where.append(f"--files {experiment.runtime.files}")
+        if experiment.tracking.uri:
+            where.append("--tracking-uri ADDRESS")
+        named = f"{registered.name}@{registered.alias}"
+        words = ["llmembed predict --model", named]
         if experiment.data.text_column != "text":
             words.append(f"--text-column {experiment.data.text_column}")
-        if experiment.runtime.files != "llmembed-files":
-            words.append(f"--files {experiment.runtime.files}")
-        if experiment.tracking.uri:
-            words.append("--tracking-uri ADDRESS")
-        words.append("--data FILE.csv --output labels.csv")
+        words += [*where, "--data FILE.csv --output labels.csv"]
         out.print(f"  label your texts:  {escape(' '.join(words))}")
+        served = registered.name if registered.alias == "champion" else named
+        out.print(f"  put it online:     {escape(' '.join(['llmembed serve', served, *where]))}")
         if registered.alias != "champion":
             out.print("  make it champion:  the same command with tracking.promote=true")
     if saved:
