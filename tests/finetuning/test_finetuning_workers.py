@@ -81,6 +81,7 @@ def check_same(done: Trained, alone: Trained) -> None:
         np.testing.assert_allclose(ours[name], value, atol=2e-3, err_msg=name)
 
 
+@pytest.mark.slow
 def test_two_workers_of_which_one_is_killed_give_the_same_losses_and_are_heard(
     work, alone, tmp_path: Path, local_ray
 ):

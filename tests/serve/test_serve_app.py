@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from serving_program import Load, Serving, ask, examples, fitted, registered
 
-pytestmark = pytest.mark.timeout(420)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(420)]
 TEXT = {"inputs": "oil price rose"}
 
 

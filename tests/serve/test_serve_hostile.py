@@ -208,6 +208,7 @@ def test_json_that_json_cannot_say():
     assert json.loads(Json(given).body) == {"a": [None, 1.5, None], "b": "?", "?": None}
 
 
+@pytest.mark.slow
 def test_requests_made_from_our_openapi_page(everything, tmp_path):
     """A few hundred; ``benchmarks/api_fuzz.py`` makes more than 5,000."""
     pytest.importorskip("schemathesis", reason="schemathesis is not installed")

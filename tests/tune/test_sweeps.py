@@ -155,6 +155,7 @@ def test_median_stopping_ends_what_lags_behind(place):
     assert found.winner.configuration.learning_rate > 1e-5
 
 
+@pytest.mark.slow
 def test_tpe_with_asha_and_two_objectives(place):
     folder = place[0]
     sweep = sweep_of(
