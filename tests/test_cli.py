@@ -178,4 +178,4 @@ def test_what_cant_be_served_is_one_sentence(
 def _look_up(settings):
     from serve.app import app
 
-    app(settings.model_dump())
+    app(settings.model_dump(exclude_unset=True))

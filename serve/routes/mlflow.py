@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import sys
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version as version_of
 from typing import TYPE_CHECKING, Annotated, Any
@@ -141,6 +142,7 @@ def texts_of_csv(body: bytes) -> list[str]:
     except UnicodeDecodeError:
         raise RequestError("the CSV is not UTF-8") from None
     try:
+        csv.field_size_limit(sys.maxsize)  # a long text is no error; the body is bounded
         rows = [row for row in csv.reader(io.StringIO(text, newline=""), strict=True) if row]
     except csv.Error as error:
         raise RequestError(f"the CSV can't be read: {error}") from None
