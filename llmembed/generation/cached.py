@@ -74,7 +74,13 @@ class CachedGenerator(ABC):
     def generate(
         self, prompts: Sequence[Prompt], sampling: Sampling, runtime: Runtime | None = None
     ) -> list[Answer]:
-        """See ``Generator.generate``."""
+        """See ``Generator.generate``.
+
+        An endpoint is asked from this process, also with a runtime. Raises ``BudgetError``;
+        ``UserError`` where it refuses for good (``ConfigError`` for the key, ``ModelError`` where
+        it has no such model or ``give_up_after`` calls in a row got no answer); of a local model
+        ``UserError`` where a prompt and its longest answer do not fit the context, and
+        ``WorkerError``."""
         identity = self.identity_on(runtime)
         keys = [answer_key(identity, prompt, sampling) for prompt in prompts]
         distinct = dict(zip(keys, prompts, strict=True))

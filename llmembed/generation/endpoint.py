@@ -165,16 +165,6 @@ class EndpointGenerator(CachedGenerator):
         """See ``Generator.count_tokens``; without ``tokenizer`` an over-estimate."""
         return self._calls.count(prompts)
 
-    def generate(
-        self, prompts: Sequence[Prompt], sampling: Sampling, runtime: Runtime | None = None
-    ) -> list[Answer]:
-        """See ``Generator.generate``. All calls are sent from this process, also with a runtime.
-
-        Raises ``BudgetError``; ``UserError`` where the endpoint refuses for good (``ConfigError``
-        for the key, ``ModelError`` where it has no such model or ``give_up_after`` calls in a row
-        got no answer)."""
-        return super().generate(prompts, sampling, runtime)
-
     def _answer(
         self,
         prompts: Mapping[str, Prompt],

@@ -14,7 +14,7 @@ from llmembed.generation.cached import CachedGenerator, KeepAnswers
 from llmembed.generation.engine import EngineRuntime
 from llmembed.generation.progress import progress
 from llmembed.generation.prompt_tokens import PromptTokeniser
-from llmembed.generation.request import Answer, Sampling
+from llmembed.generation.request import Sampling
 from llmembed.prompts import Prompt
 
 if TYPE_CHECKING:
@@ -153,13 +153,6 @@ class LocalGenerator(CachedGenerator):
 
     def count_tokens(self, prompts: Sequence[Prompt]) -> list[int]:
         return [len(row) for row in self._tokeniser.encode(prompts)]
-
-    def generate(
-        self, prompts: Sequence[Prompt], sampling: Sampling, runtime: Runtime | None = None
-    ) -> list[Answer]:
-        """See ``Generator.generate``. Raises ``UserError`` where a prompt and its longest answer
-        do not fit the context, ``WorkerError``."""
-        return super().generate(prompts, sampling, runtime)
 
     def _answer(
         self,

@@ -22,7 +22,7 @@ from llmembed.methods.asking import make_question
 from llmembed.methods.decoder_classifier import DecoderClassifier
 from llmembed.methods.decoder_rows import AnswerEncoder
 from llmembed.methods.demonstrations import gather
-from llmembed.methods.finetuned import Finetuned, Spread, finetune
+from llmembed.methods.finetuned import Finetuned, Spread, Trains, finetune
 from llmembed.prompts.question import Question, variant_of
 from llmembed.prompts.templates import Template, Variant
 
@@ -31,7 +31,7 @@ UNTRAINED_FILE = "llmembed-untrained.json"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Decoder:
+class Decoder(Trains):
     """Fits ``DecoderClassifier``.
 
     ``model``: hub id or folder of a causal model. ``shots``: demonstrations in every prompt, drawn
@@ -67,13 +67,8 @@ class Decoder:
             raise ConfigError("instructions: false leaves no place for shots or a template")
 
     @property
-    def machinery_only(self) -> bool:
-        return untrained_reason(self.model) is not None
-
-    @property
     def settings(self) -> dict[str, Any]:
         """What was asked for, seed apart."""
-        training = {k: v for k, v in self.training.to_json().items() if k != "seed"}
         return {
             "model": self.model,
             "shots": self.shots,
@@ -81,11 +76,8 @@ class Decoder:
             "decision": self.decision,
             "benchmark": self.benchmark,
             "template": None if self.template is None else str(self.template),
-            **training,
+            **self.training_settings,
         }
-
-    def seeded(self, seed: int) -> Decoder:
-        return replace(self, training=replace(self.training, seed=seed))
 
     def fit(
         self,

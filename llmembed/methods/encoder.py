@@ -28,11 +28,11 @@ from llmembed.contract import (
 from llmembed.errors import ConfigError
 from llmembed.finetuning import FinetuneConfig
 from llmembed.finetuning.answering import Answering, EncoderAnswers, Floats, Logits, answer_table
-from llmembed.finetuning.places import source_of, untrained_reason
+from llmembed.finetuning.places import source_of
 from llmembed.finetuning.worker import EncoderWork, computes_bf16, load_tokeniser, part_of
 from llmembed.methods import saved
 from llmembed.methods.answers import decide
-from llmembed.methods.finetuned import ModelFolder, Spread, finetune
+from llmembed.methods.finetuned import ModelFolder, Spread, Trains, finetune
 
 ROWS = 64
 """Texts sent to an actor at once."""
@@ -184,7 +184,7 @@ def probabilities(logits: Floats, kind: str) -> Floats:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Encoder:
+class Encoder(Trains):
     """Fits ``EncoderClassifier``.
 
     ``model``: preset, hub id or folder. ``pooling``: what the heads of whole texts read, the mean
@@ -205,17 +205,9 @@ class Encoder:
             raise ConfigError("training.lora is for decoders; an encoder is trained whole")
 
     @property
-    def machinery_only(self) -> bool:
-        return untrained_reason(self.model) is not None
-
-    @property
     def settings(self) -> dict[str, Any]:
         """What was asked for, seed apart."""
-        training = {k: v for k, v in self.training.to_json().items() if k != "seed"}
-        return {"model": self.model, "pooling": self.pooling, **training}
-
-    def seeded(self, seed: int) -> Encoder:
-        return replace(self, training=replace(self.training, seed=seed))
+        return {"model": self.model, "pooling": self.pooling, **self.training_settings}
 
     def fit(
         self,

@@ -6,14 +6,14 @@ import json
 import shutil
 import weakref
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import mkdtemp
-from typing import Literal
+from typing import Any, Literal, Self
 
 from llmembed.contract import Reporter, Runtime, Trained, Usage
 from llmembed.finetuning import FinetuneConfig
-from llmembed.finetuning.places import Source
+from llmembed.finetuning.places import Source, untrained_reason
 from llmembed.finetuning.worker import DecoderWork, EncoderWork
 from llmembed.sharding import Sharding
 
@@ -41,6 +41,28 @@ class Spread:
             bf16=config.precision != "fp32",
             checkpointed=config.activation_checkpointing,
         )
+
+
+class Trains:
+    """Base of the methods that train a whole model: what follows from ``model`` and ``training``
+    alone."""
+
+    model: str
+    training: FinetuneConfig
+
+    @property
+    def machinery_only(self) -> bool:
+        return untrained_reason(self.model) is not None
+
+    @property
+    def training_settings(self) -> dict[str, Any]:
+        """What was asked of the training, seed apart."""
+        return {k: v for k, v in self.training.to_json().items() if k != "seed"}
+
+    def seeded(self, seed: int) -> Self:
+        given: Any = self  # a frozen dataclass
+        changed: Self = replace(given, training=replace(self.training, seed=seed))
+        return changed
 
 
 @dataclass(frozen=True, kw_only=True)

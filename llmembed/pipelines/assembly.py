@@ -182,18 +182,8 @@ def _changed(
     cut: Callable[[Examples], Examples],
     partial: str | None,
 ) -> Corpus:
-    from llmembed.texts import digest_of
-
     splits = {name: cut(examples) for name, examples in corpus.splits.items()}
-    return replace(
-        corpus,
-        tasks=tasks,
-        train=splits["train"],
-        valid=splits["valid"],
-        test=splits.get("test"),
-        digest=digest_of(tasks, splits),
-        partial=partial,
-    )
+    return corpus.parted(splits, tasks=tasks, partial=partial)
 
 
 def tracking_files(files: str) -> str:

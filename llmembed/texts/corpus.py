@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from llmembed.contract import Examples, Task
 from llmembed.errors import DataError
@@ -47,6 +47,21 @@ class Corpus:
     def splits(self) -> dict[str, Examples]:
         found = {"train": self.train, "valid": self.valid}
         return found if self.test is None else {**found, "test": self.test}
+
+    def parted(
+        self, splits: Mapping[str, Examples], *, tasks: tuple[Task, ...], **changes: Any
+    ) -> Corpus:
+        """This corpus with other ``splits`` and ``tasks``, its digest made anew; ``changes`` are of
+        other fields."""
+        return replace(
+            self,
+            tasks=tasks,
+            train=splits["train"],
+            valid=splits["valid"],
+            test=splits.get("test"),
+            digest=digest_of(tasks, splits),
+            **changes,
+        )
 
 
 def load_corpus(

@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from llmembed.contract import Examples, Task
 from llmembed.errors import DataError
-from llmembed.texts.corpus import Corpus, digest_of
+from llmembed.texts.corpus import Corpus
 from llmembed.texts.files import expand
 from llmembed.texts.labels import ordered
 from llmembed.texts.quarantine import BadRow, Quarantine, QuarantineWriter
@@ -73,13 +73,9 @@ def with_feedback(corpus: Corpus, address: str, *, quarantine_folder: Path) -> C
         quarantined = Quarantine(
             count=writer.count, path=Path(writer.address), reasons=dict(writer.reasons)
         )
-    return replace(
-        corpus,
+    return corpus.parted(
+        splits,
         tasks=tasks,
-        train=splits["train"],
-        valid=splits["valid"],
-        test=splits.get("test"),
-        digest=digest_of(tasks, splits),
         feedback_quarantined=quarantined,
         notes={**corpus.notes, "feedback": ", ".join(said), **_fresh(corpus.tasks, tasks)},
     )
