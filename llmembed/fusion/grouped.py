@@ -128,7 +128,8 @@ class StackedCoOccurrence:
             if run.octets is not None:
                 kept = (run.octets >= self.cut).to(self.low).mul_(256 / (256 - self.cut))
                 each.mul_(kept.unsqueeze(2))
-        stacked = self._beside(run, each).flatten(1, 2).transpose(0, 1)
+        # Small products want their matrices in one piece.
+        stacked = self._beside(run, each).flatten(1, 2).transpose(0, 1).contiguous()
         products = torch.bmm(stacked, stacked.transpose(1, 2))
         by_fit = products.view(size, count, -1).transpose(0, 1)
         slope = self.slope[run.start : run.stop].unsqueeze(2)
@@ -163,7 +164,10 @@ class StackedCoOccurrence:
             through = normal.square().neg_().add_(1).mul_(d[run.start : run.stop]).mul_(slope)
             rows = stacked.shape[1]
             products = through.transpose(0, 1).reshape(-1, rows, rows)
-            both = (products + products.transpose(1, 2)).to(self.low)
+            both = products + products.transpose(1, 2)
+            if run.octets is not None and self.first.align == "relu":
+                both.mul_(256 / (256 - self.cut))  # for all that dropout let through
+            both = both.to(self.low)
             towards = torch.bmm(both, stacked).view(*mapped.shape[1:3], rows, -1)
             self._into_gradients(run, mapped, towards.permute(2, 0, 1, 3))
 
@@ -179,9 +183,7 @@ class StackedCoOccurrence:
                 part = towards[first : first + depths].contiguous()
                 if self.first.align == "relu":
                     # What ReLU or dropout silenced is 0.
-                    part.mul_(values > 0)
-                    if run.octets is not None:
-                        part.mul_(256 / (256 - self.cut))
+                    part = torch.ops.aten.threshold_backward(part, values, 0)
                 flat = part.flatten(2)
                 weights = torch.bmm(flat.transpose(1, 2), run.views[view])
                 shape = (depths, run.stop - run.start, self.first.width)
