@@ -105,7 +105,7 @@ class Scaler(nn.Module):
         self.scale.copy_(torch.where(varies, 1 / deviation, 1.0))
 
     def forward(self, x: Tensor) -> Tensor:
-        return (x - self.mean) * self.scale
+        return (x - self.mean).mul_(self.scale)
 
 
 class FusedHeads(nn.Module):

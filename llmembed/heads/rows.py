@@ -19,6 +19,11 @@ CHUNK = 512
 on the way stays in the processor's cache."""
 
 
+def parts_of(count: int) -> list[slice]:
+    """``count`` rows in parts that stay in the processor's cache."""
+    return [slice(start, min(start + CHUNK, count)) for start in range(0, count, CHUNK)]
+
+
 def to_tensor(view: npt.NDArray[np.generic], rows: slice | npt.NDArray[np.int64]) -> Tensor:
     """float32 rows of an array or a memory map, never a view of its memory."""
     return torch.from_numpy(np.array(view[rows], dtype=np.float32))
@@ -61,7 +66,7 @@ class Rows:
                 self._all = self._computed(model, bf16=bf16, fit=fit)
             elif fit and model.scaled:
                 model.eval()
-                fused = (self._fused(part).float() for part in self._parts())
+                fused = (self._fused(part).float() for part in parts_of(self.count))
                 _scaler(model.feature_scaler).fit(fused)
         self._buffer = torch.empty(0) if self._all is None else self._all[:0].clone()
 
@@ -73,7 +78,7 @@ class Rows:
             )
             for name, (depths, width) in self.model.shapes.items()
         }
-        for part in self._parts():
+        for part in parts_of(self.count):
             for name, view in self.model.scaled_views(self._read(part)).items():
                 kept[name][part] = view
         return kept
@@ -98,17 +103,13 @@ class Rows:
         """Scaled features (N, F) of all rows. To fit the scaler they are fused a first time: that
         costs less than memory for all of them in float32."""
         if fit and model.scaled:
-            fused = (model.fused(self._read(part)) for part in self._parts())
+            fused = (model.fused(self._read(part)) for part in parts_of(self.count))
             _scaler(model.feature_scaler).fit(fused)
         dtype = torch.bfloat16 if bf16 else torch.float32
         kept = torch.empty(self.count, int(model.fusion.features), dtype=dtype, device=self.device)
-        for part in self._parts():
+        for part in parts_of(self.count):
             kept[part] = model.features(self._read(part))
         return kept
-
-    def _parts(self) -> list[slice]:
-        starts = range(0, self.count, CHUNK)
-        return [slice(start, min(start + CHUNK, self.count)) for start in starts]
 
     def _read(self, rows: slice | Tensor) -> dict[str, Tensor]:
         at = rows if isinstance(rows, slice) else rows.cpu().numpy()
@@ -118,7 +119,7 @@ class Rows:
         for name in self.model.shapes:
             scaler = Scaler(*self.model.shapes[name]).to(self.device)
             view = self.views[name]
-            scaler.fit(to_tensor(view, part).to(self.device) for part in self._parts())
+            scaler.fit(to_tensor(view, part).to(self.device) for part in parts_of(self.count))
             if not bool(scaler.mean.isfinite().all()):
                 raise DataError(f"the view {name!r} holds values that are not finite")
             if self.model.scaled:
@@ -149,7 +150,7 @@ class Rows:
                     if self._all is not None
                     else self.model.feature_scaler(self._fused(part))
                 )
-                for part in self._parts()
+                for part in parts_of(self.count)
             ]
         return [torch.cat(task).float().clone() for task in zip(*pieces, strict=True)]
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from llmembed.errors import DataError
 from llmembed.heads.config import HeadConfig
 from llmembed.heads.modules import FusedHeads, FusionModule, Scaler
-from llmembed.heads.rows import CHUNK, drawn, to_tensor
+from llmembed.heads.rows import drawn, parts_of, to_tensor
 from llmembed.heads.stacked import DropoutDraws
 
 
@@ -110,10 +110,7 @@ class Pool:
         """Fitted on the training rows ``view`` (N, L, D). Raises ``DataError``."""
         if id(view) not in self._scalers:
             scaler = Scaler(*view.shape[1:]).to(self.device)
-            starts = range(0, len(view), CHUNK)
-            scaler.fit(
-                to_tensor(view, slice(start, start + CHUNK)).to(self.device) for start in starts
-            )
+            scaler.fit(to_tensor(view, part).to(self.device) for part in parts_of(len(view)))
             if not bool(scaler.mean.isfinite().all()):
                 raise DataError(f"the view {name!r} holds values that are not finite")
             self._scalers[id(view)] = scaler
@@ -125,8 +122,11 @@ class Pool:
         key = (id(view), id(fitted_on), scale)
         if key not in self._views:
             scaler = self.scaler(name, fitted_on)
-            rows = to_tensor(view, slice(None)).to(self.device)
-            self._views[key] = scaler(rows) if scale else rows
+            kept = torch.empty(view.shape, device=self.device)
+            for part in parts_of(len(view)):
+                rows = to_tensor(view, part).to(self.device)
+                kept[part] = scaler(rows) if scale else rows
+            self._views[key] = kept
             self._arrays.append(view)
         return self._views[key]
 
@@ -166,10 +166,16 @@ class SharedRows:
             self._of.append(len(seen))
             seen[key + str(len(seen)) * parametric] = (len(seen), model)
             if not parametric:
-                features.append(model.feature_scaler(fused).to(low))
+                kept = torch.empty(fused.shape, dtype=low, device=pool.device)
+                for part in parts_of(len(fused)):
+                    kept[part] = model.feature_scaler(fused[part])
+                features.append(kept)
                 fused_valid = self._fuse(model, self._views(fit, valid=True))
                 self._valid.append(model.feature_scaler(fused_valid))
-        self._features = torch.cat(features) if features else torch.empty(0)
+        if len(features) == 1:
+            [self._features] = features
+        else:
+            self._features = torch.cat(features) if features else torch.empty(0)
         self.count = len(next(iter(fits[0].views.values())))
         self.of = torch.tensor(self._of, device=pool.device)
         self._kept: dict[str, Tensor] = {}
@@ -192,12 +198,10 @@ class SharedRows:
     def _fuse(self, model: FusedHeads, views: Mapping[str, Tensor]) -> Tensor:
         """Scaled views -> features (N, F), in parts."""
         count = len(next(iter(views.values())))
-        return torch.cat(
-            [
-                model.fusion({name: view[start : start + CHUNK] for name, view in views.items()})
-                for start in range(0, count, CHUNK)
-            ]
-        )
+        fused = torch.empty(count, model.fusion.features, device=self.pool.device)
+        for part in parts_of(count):
+            fused[part] = model.fusion({name: view[part] for name, view in views.items()})
+        return fused
 
     def _fit_scalers(self, fit: Fit, model: FusedHeads) -> Tensor:
         """Features (N, F) of the training rows, unscaled."""
@@ -206,8 +210,7 @@ class SharedRows:
             for name in fit.fusion.shapes:
                 state = self.pool.scaler(name, fit.views[name]).state_dict()
                 model.view_scalers[name].load_state_dict(state)
-            parts = (fused[start : start + CHUNK] for start in range(0, len(fused), CHUNK))
-            cast(Scaler, model.feature_scaler).fit(parts)
+            cast(Scaler, model.feature_scaler).fit(fused[part] for part in parts_of(len(fused)))
         return fused
 
     def features(self, active: Tensor, rows: Tensor) -> Tensor:
@@ -253,8 +256,11 @@ class SharedRows:
         count = fused.shape[2]
         if self._constant is None:
             model = self.models[0]
-            whole = model.feature_scaler(self._fuse(model, self._views(self.fits[0])))
-            self._constant = whole[:, count:].to(self.low, copy=True)
+            if count == model.fusion.features:
+                self._constant = torch.empty(0, 0, dtype=self.low, device=rows.device)
+            else:
+                whole = model.feature_scaler(self._fuse(model, self._views(self.fits[0])))
+                self._constant = whole[:, count:].to(self.low, copy=True)
         if self._scale is not None:
             fused = (fused - self._mean[active, :, :count]).mul_(self._scale[active, :, :count])
         if not self._constant.shape[1]:
