@@ -35,7 +35,7 @@ def arguments(
         weight_decay=config.weight_decay,
         max_grad_norm=config.max_grad_norm,
         bf16=bf16,
-        use_cpu=not gpu and deepspeed is None,
+        use_cpu=not gpu,
         activation_checkpointing=config.activation_checkpointing,
         logging_steps=config.log_steps,
         logging_nan_inf_filter=False,

@@ -133,6 +133,9 @@ def run(
         reduced = bf16 and (context.deepspeed is not None or config.lora is not None)
         model = build(torch.bfloat16 if reduced else torch.float32)
         _forget_unused_names(model)
+        if bf16 and context.deepspeed is not None:
+            for parameter in model.parameters():  # heads and adapters too: ZeRO 3 wants one type
+                parameter.data = parameter.data.to(torch.bfloat16)
         trainer = Finetuner(
             model=model,
             args=args,

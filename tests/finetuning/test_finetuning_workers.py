@@ -130,6 +130,17 @@ def test_every_zero_stage_gives_the_same_losses_and_a_plain_folder(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("zero", [2, 3])
+def test_deepspeed_computes_in_bfloat16_without_a_gpu(zero, work, alone, tmp_path: Path, local_ray):
+    lower = replace(work, config=replace(CONFIG, precision="bf16"))
+    wanted = Sharding(parameters=20_000, batch=CONFIG.batch, bf16=True, workers=2, zero=zero)
+    with RayRuntime(tmp_path) as runtime:
+        done = runtime.train(lower, sharding=wanted)
+    assert not np.array_equal(losses(done), losses(alone))
+    np.testing.assert_allclose(losses(done), losses(alone), rtol=0.05)
+
+
+@pytest.mark.slow
 def test_killed_under_zero_3_it_goes_on_too(work, alone, tmp_path: Path, local_ray):
     fields = {name: getattr(work, name) for name in ("source", "tasks", "train", "valid", "config")}
     dying = DiesOnce(**fields, mark=tmp_path / "died")
