@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import sys
 import time
 from collections.abc import Sequence
 
@@ -27,14 +29,47 @@ def measure_latency(
     """Time ``predict([text])`` in this process for ``n_texts`` texts taken evenly from ``texts``,
     after a warm-up; and a note where the budget did not allow all of them, or any measurement.
     Answers that come from a cache (``answers_are_cached``) would show the cache's speed, and new
-    ones would cost anew: such a classifier is not timed.
+    ones would cost anew: such a classifier is not timed, and neither is one whose model
+    (``memory_bytes``) this process has no room for.
     """
     if getattr(classifier, "answers_are_cached", False):
         return None, "latency not measured: the answers are cached"
+    wanted = int(getattr(classifier, "memory_bytes", 0))
+    if wanted and wanted > (room := _room()):
+        return None, (
+            f"latency not measured: the model takes {wanted / 2**30:.1f} GiB, "
+            f"this process has {room / 2**30:.1f}"
+        )
     try:
         return _measured(classifier, texts, n_texts, budget_seconds)
     except LlmembedError as error:
         return None, f"latency not measured: {error}"
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError) and "out of memory" not in str(error):
+            raise
+        return None, "latency not measured: out of memory in this process"
+    finally:
+        _give_back()
+
+
+def _room() -> int:
+    """Bytes free where this process would answer."""
+    import torch
+
+    from llmembed.heads.memory import free_bytes
+
+    return free_bytes(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+
+
+def _give_back() -> None:
+    """What the model held on a GPU, for whoever trains next."""
+    if "torch" not in sys.modules:
+        return
+    import torch
+
+    if torch.cuda.is_initialized():
+        gc.collect()
+        torch.cuda.empty_cache()
 
 
 def _measured(

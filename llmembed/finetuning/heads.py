@@ -99,7 +99,7 @@ class HeadedEncoder(nn.Module):
             [
                 (batch[f"labels/{task.name}"] != NO_LABEL).sum().float()
                 if task.kind != "multi"
-                else torch.tensor(float(len(batch[f"labels/{task.name}"])))
+                else batch[f"labels/{task.name}"].new_tensor(float(len(batch["input_ids"]))).float()
                 for task in self.tasks
             ]
         )

@@ -215,3 +215,25 @@ def test_latency_within_a_budget_says_what_it_left_out():
     assert f"over {latency.texts} of 50 texts" in note
     latency, note = measure_latency(Sleepy(), ["a"] * 200, budget_seconds=0.1)
     assert latency is None and "not measured" in note
+
+
+def test_latency_of_a_model_without_room_here_is_left_out_and_ends_nothing():
+    class Huge(Sleepy):
+        memory_bytes = 2**60
+
+    latency, note = measure_latency(Huge(), ["a"] * 30)
+    assert latency is None and "the model takes 1073741824.0 GiB" in note
+
+    class Greedy(Sleepy):
+        def predict(self, texts, runtime=None):
+            return np.ones((2**24, 2**24))
+
+    latency, note = measure_latency(Greedy(), ["a"] * 30)
+    assert latency is None and "out of memory" in note
+
+    class Broken(Sleepy):
+        def predict(self, texts, runtime=None):
+            raise RuntimeError("a fault of ours")
+
+    with pytest.raises(RuntimeError, match="ours"):
+        measure_latency(Broken(), ["a"] * 30)
