@@ -11,7 +11,8 @@ class Sharding:
     """How the training of one model is shared out over workers, each with a device of its own.
 
     ``parameters``: of the model, ``trained`` of them (None: all), for what ``auto`` works out from
-    the devices' memory.
+    the devices' memory. ``frozen_bits``: what each of the others takes; fewer than 16 are
+    quantised, which ZeRO 3 can't share out.
     ``workers``: how many. ``zero``: DeepSpeed's ZeRO stage 0 to 3, or ``off`` for plain data
     parallelism without DeepSpeed. ``offload``: the optimiser's state (and with stage 3 the
     weights) wait in the machines' memory. ``bf16``: weights and gradients are kept in bfloat16
@@ -24,6 +25,7 @@ class Sharding:
     parameters: int
     batch: int
     trained: int | None = None
+    frozen_bits: float = 16.0
     workers: int | Literal["auto"] = "auto"
     zero: int | Literal["auto", "off"] = "auto"
     offload: bool | Literal["auto"] = "auto"

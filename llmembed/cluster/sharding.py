@@ -67,11 +67,12 @@ def bytes_per_device(wanted: Sharding, workers: int, zero: int | None, *, offloa
     """What weights, gradients and optimiser state take of each device."""
     parameters = float(wanted.parameters)
     trained = parameters if wanted.trained is None else float(wanted.trained)
+    frozen = wanted.frozen_bits / 8 * (parameters - trained)
     if zero is None:
         # What is trained stays in float32: weights, gradients, two moments, and the bfloat16 copies
-        # of autocast. What is frozen is read in bfloat16.
-        return 18.0 * trained + 2.0 * (parameters - trained)
-    weights = 2.0 * parameters / (workers if zero >= 3 else 1)
+        # of autocast. What is frozen is read in bfloat16, or quantised.
+        return 18.0 * trained + frozen
+    weights = (2.0 * trained + frozen) / (workers if zero >= 3 else 1)
     gradients = 2.0 * trained / (workers if zero >= 2 else 1)
     optimiser = 0.0 if offload else 12.0 * trained / (workers if zero >= 1 else 1)
     if offload and zero >= 3:
@@ -89,6 +90,11 @@ def share(wanted: Sharding, devices: Devices) -> Shared:
     """Fill in what ``wanted`` leaves to ``auto``. Raises ``ConfigError`` where it can't be done."""
     if wanted.zero not in ("auto", "off", 0, 1, 2, 3):
         raise ConfigError(f"zero is {wanted.zero!r}: expected auto, off, 0, 1, 2 or 3")
+    if wanted.zero == 3 and wanted.frozen_bits < 16:
+        raise ConfigError(
+            "zero: 3 shares weights out, which quantised ones can't be: leave it to auto, or set "
+            "it to off, 1 or 2"
+        )
     workers, why = _workers(wanted, devices)
     if wanted.batch % workers:
         raise ConfigError(
@@ -136,7 +142,8 @@ def _stage(wanted: Sharding, devices: Devices, workers: int) -> tuple[int | None
             zero = 2
         return _checked(zero, offload), offload, f"{size} in the machine's own memory"
     room = STATE_SHARE[wanted.checkpointed] * devices.gpu_bytes
-    stages: list[int | None] = [None, 1, 2, 3] if wanted.zero == "auto" else [wanted.zero]
+    every = [None, 1, 2] if wanted.frozen_bits < 16 else [None, 1, 2, 3]
+    stages: list[int | None] = every if wanted.zero == "auto" else [wanted.zero]
     moves = [False, True] if wanted.offload == "auto" else [wanted.offload]
     for offload in moves:
         for zero in stages:

@@ -13,6 +13,7 @@ from llmembed.cluster.failures import as_ours
 from llmembed.cluster.mailbox import listening
 from llmembed.cluster.session import cores_here
 from llmembed.contract import Trained, WorkerContext
+from llmembed.embeddings.folder import Folder
 
 if TYPE_CHECKING:
     from ray.train import Checkpoint
@@ -48,6 +49,7 @@ def train(
 
     try:
         with _named(name, run, files) as unique, listening(listen) as box:
+            path, system = _place(files)
             trainer: Any = TorchTrainer(
                 _loop,
                 train_loop_config={
@@ -64,7 +66,8 @@ def train(
                 ),
                 run_config=RunConfig(
                     name=unique,
-                    storage_path=f"{files.rstrip('/')}/train",
+                    storage_path=path,
+                    storage_filesystem=system,
                     failure_config=FailureConfig(max_failures=RETRIES),
                     checkpoint_config=CheckpointConfig(num_to_keep=KEPT),
                 ),
@@ -74,6 +77,16 @@ def train(
         raise as_ours(error, name) from None
     metrics = {k: float(v) for k, v in (result.metrics or {}).items()}
     return Trained(metrics=metrics, folder=_local(result.checkpoint))
+
+
+def _place(files: str) -> tuple[str, Any]:
+    """Where runs are kept: a path, and the file system where it is not this machine's. Ray Train
+    knows no options in an address, such as an s3 server's own."""
+    folder = Folder(files).child("train")
+    if folder.local is not None:
+        return folder.address, None
+    system, path = folder.remote
+    return path, system
 
 
 @contextmanager

@@ -44,7 +44,9 @@ class Folder:
         return Folder("/".join([base.rstrip("/"), *names]) + mark + options)
 
     @cached_property
-    def _remote(self) -> tuple[pafs.FileSystem, str]:
+    def remote(self) -> tuple[pafs.FileSystem, str]:
+        """The file system of an address with a scheme, and the folder's path in it. Raises
+        ``StoreError``."""
         import pyarrow as pa
         import pyarrow.fs as pafs
 
@@ -70,7 +72,7 @@ class Folder:
                 return sorted(e.name for e in entries if not e.name.startswith(".") and e.is_file())
         import pyarrow.fs as pafs
 
-        system, path = self._remote
+        system, path = self.remote
         chosen = pafs.FileSelector(path, allow_not_found=True)
         return sorted(i.base_name for i in system.get_file_info(chosen) if i.is_file)
 
@@ -86,7 +88,7 @@ class Folder:
             with (self.local / name).open("rb") as file:
                 yield file
             return
-        system, path = self._remote
+        system, path = self.remote
         with system.open_input_file(f"{path}/{name}") as remote:
             yield remote
 
@@ -94,7 +96,7 @@ class Folder:
         """Leaves the whole file or none, whenever the process is killed: written aside, synced
         and renamed on disk; one upload on s3, where nothing is seen before it is complete."""
         if self.local is None:
-            system, path = self._remote
+            system, path = self.remote
             system.create_dir(path, recursive=True)
             with system.open_output_stream(f"{path}/{name}") as stream:
                 stream.write(content)
@@ -122,7 +124,7 @@ class Folder:
             return
         import pyarrow.fs as pafs
 
-        system, path = self._remote
+        system, path = self.remote
         try:
             system.move(f"{path}/{name}", f"{path}/{subfolder}/{name}")
         except OSError as error:

@@ -43,5 +43,5 @@ def sentence(
         return f"{key}: missing"
     reason = first["msg"].removeprefix("Value error, ")
     if first["type"] == "value_error":  # our own words name the value already
-        return f"{key}: {reason}"
+        return f"{key}: {reason}" if key else reason
     return f"{key}: {reason[0].lower()}{reason[1:]}, got {first['input']!r}"

@@ -5,9 +5,10 @@
     config      what may be set, without torch
     rows        encoded texts and labels -> padded batches
     answer_rows prompts with their answers as tokens
+    packing     rows one behind another, with no padding
     order       which rows make up which step: seeded, rows of like length together
     heads       an encoder with a linear head for each task
-    causal      a causal model whose answer tokens alone bear loss; LoRA
+    causal      a causal model whose answer tokens alone bear loss; LoRA, over a quantised base too
     places      a model's name -> where its files are
     arguments   the Trainer's arguments, from ours
     trainer     the Hugging Face Trainer, taught to count, to evaluate and to keep the best

@@ -1,4 +1,5 @@
-"""A causal model trained to answer: the answer's tokens alone bear loss; LoRA where it is set."""
+"""A causal model trained to answer: the answer's tokens alone bear loss; LoRA where it is set, over
+weights that may be quantised."""
 
 from __future__ import annotations
 
@@ -10,26 +11,33 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from llmembed.backbones import quantising
 from llmembed.backbones.backbone import quiet_loading
 from llmembed.errors import ModelError
+from llmembed.finetuning import packing
 from llmembed.finetuning.config import FinetuneConfig, LoraSettings
+from llmembed.finetuning.places import ADAPTER
 from llmembed.finetuning.rows import NO_LABEL
 
-ADAPTER = "adapter"
 LABELS = "labels/answer"
 
 
 class CausalAnswers(nn.Module):
-    """``model``: a causal language model, with LoRA's layers inside where ``lora`` is set."""
+    """``model``: a causal language model, with LoRA's layers inside where ``lora`` is set.
+    ``merges``: what is written is one whole model; else adapters alone, and they are also all that
+    a checkpoint holds."""
 
     accepts_loss_kwargs = False  # told to the Trainer: the loss is divided here
     chosen_by = "loss"
     losses = ("answer",)
     measures: ClassVar[dict[str, str]] = {"answer": "exact"}
 
-    def __init__(self, model: Any, lora: LoraSettings | None = None) -> None:
+    def __init__(
+        self, model: Any, lora: LoraSettings | None = None, *, merges: bool = True
+    ) -> None:
         super().__init__()
         self.lora = lora
+        self.merges = merges
         self.plain = model  # without LoRA the model itself
         self.weights: Mapping[str, float] = {}
         self._keeps = "logits_to_keep" in inspect.signature(model.forward).parameters
@@ -53,6 +61,20 @@ class CausalAnswers(nn.Module):
         """What the Trainer and DeepSpeed ask for the model's width."""
         return self.plain.config
 
+    def state_dict(self, *args: Any, **settings: Any) -> dict[str, Any]:  # type: ignore[override]
+        """Without what is frozen, where the base model is only referred to."""
+        found: dict[str, Any] = super().state_dict(*args, **settings)
+        return found if self.merges else {k: v for k, v in found.items() if ".lora_" in k}
+
+    def load_state_dict(
+        self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
+    ) -> Any:
+        """Takes what ``state_dict`` gives."""
+        told = super().load_state_dict(state_dict, strict and self.merges, assign)
+        if not self.merges:
+            told.missing_keys[:] = [name for name in told.missing_keys if ".lora_" in name]
+        return told
+
     def activation_checkpointing_enable(self, **settings: Any) -> None:
         if self.lora is not None:
             # Else nothing that LoRA's layers read has a gradient.
@@ -60,11 +82,21 @@ class CausalAnswers(nn.Module):
         self.plain.activation_checkpointing_enable(**settings)
 
     def forward(
-        self, input_ids: Tensor, attention_mask: Tensor, counts: Tensor, **labels: Tensor
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        counts: Tensor,
+        position_ids: Tensor | None = None,
+        row_bounds: Tensor | None = None,
+        **labels: Tensor,
     ) -> dict[str, Any]:
-        """``counts`` (1,): by how many answer tokens the summed loss is divided."""
+        """``counts`` (1,): by how many answer tokens the summed loss is divided. ``row_bounds``:
+        see ``packing``."""
         truth = labels[LABELS][:, 1:]  # what each position is to say next
         more: dict[str, Any] = {}
+        bounds = None if row_bounds is None else packing.Bounds(row_bounds.tolist())
+        if bounds is not None:
+            more = {"position_ids": position_ids, "row_bounds": bounds}
         if self._keeps:
             # Only where some row has an answer: the vocabulary is many times the width.
             places = (truth != NO_LABEL).any(dim=0).nonzero().flatten()
@@ -72,6 +104,8 @@ class CausalAnswers(nn.Module):
         logits = self.plain(
             input_ids=input_ids, attention_mask=attention_mask, use_cache=False, **more
         ).logits
+        if bounds is not None:
+            packing.check_heeded(bounds, self.config.get_text_config().num_hidden_layers)
         logits = (logits if self._keeps else logits[:, :-1]).float()
         total = nn.functional.cross_entropy(
             logits.reshape(-1, logits.shape[-1]),
@@ -95,15 +129,17 @@ class CausalAnswers(nn.Module):
 
     def write(self, folder: Path, state: Mapping[str, Tensor], tokeniser: Any) -> None:
         """``folder`` as ``save_pretrained`` writes it, with the tokenizer; LoRA's own weights in
-        ``adapter``, in peft's form."""
+        ``adapter``, in peft's form, and nothing else where they are not merged."""
         own = {k.removeprefix("plain."): v for k, v in state.items()}
         model = self.plain
         with quiet_loading():
             if self.lora is not None:
                 model.save_pretrained(folder / ADAPTER, state_dict=own)
+            if self.lora is not None and self.merges:
                 own = merged(own, self.lora)
                 model = model.get_base_model()
-            model.save_pretrained(folder, state_dict=own)
+            if self.merges:
+                model.save_pretrained(folder, state_dict=own)
         tokeniser.save_pretrained(folder)
 
 
@@ -129,11 +165,16 @@ def merged(state: Mapping[str, Tensor], lora: LoraSettings) -> dict[str, Tensor]
 def start(
     folder: str, revision: str | None, *, config: FinetuneConfig, dtype: torch.dtype
 ) -> CausalAnswers:
-    """The model in ``folder``, ready to be trained. Raises ``ModelError``."""
+    """The model in ``folder``, ready to be trained. Raises ``ModelError``, and
+    ``UnsupportedError`` where it can't be quantised."""
     from transformers import AutoModelForCausalLM
 
     automatic: Any = AutoModelForCausalLM
-    more = {} if config.dropout is None else {"attention_dropout": config.dropout}
+    more: dict[str, Any] = {}
+    if config.dropout is not None:
+        more["attention_dropout"] = config.dropout
+    if config.quantise is not None:
+        more |= quantising.loading(config.quantise, dtype, _device())
     try:
         with quiet_loading():
             model = automatic.from_pretrained(
@@ -144,4 +185,14 @@ def start(
         raise ModelError(
             f"{folder} can't be loaded as a causal model from safetensors: {reason}"
         ) from error
-    return CausalAnswers(model, config.lora)
+    if config.quantise is not None:
+        quantising.settle(model, folder)
+    if config.padding_free:
+        packing.keep_rows_apart(model, folder)
+    return CausalAnswers(model, config.lora, merges=config.merges)
+
+
+def _device() -> torch.device:
+    """This worker's own: quantised weights are made where they are used."""
+    gpu = torch.cuda.is_available()
+    return torch.device("cuda", torch.cuda.current_device()) if gpu else torch.device("cpu")

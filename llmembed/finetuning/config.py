@@ -6,19 +6,22 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
+from llmembed.backbones.quantising import Bits
 from llmembed.errors import ConfigError
 
 
 @dataclass(frozen=True, kw_only=True)
 class LoraSettings:
     """Low-rank adapters (Hu et al. 2021) instead of full fine-tuning. ``targets``: names of the
-    linear layers that get one, or all of them. The final model has the adapters added to its
-    weights; by themselves they are saved beside it."""
+    linear layers that get one, or all of them. ``merge``: the final model has the adapters added to
+    its weights, and by themselves they are saved beside it; False saves the adapters alone, with a
+    reference to the base model. None: merged unless the base was quantised."""
 
     rank: int = 16
     alpha: float = 32.0
     dropout: float = 0.0
     targets: tuple[str, ...] | Literal["all-linear"] = "all-linear"
+    merge: bool | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.targets, str):
@@ -41,7 +44,11 @@ class FinetuneConfig:
     validation is read in an epoch; ``patience``: how many of these may bring nothing better before
     training stops (None: never). The best on validation is the model that is kept; ``keep:
     last`` takes the last instead. ``checkpoint_steps``: further checkpoints, to resume from.
-    ``calibrate``: one temperature per task is fitted on validation.
+    ``group_by_length``: a step is of rows of like length, so that little of it is padding.
+    ``padding_free``: the rows of a micro-batch stand one behind another with no padding at all,
+    each attending to itself alone (decoders). ``calibrate``: one temperature per task is fitted on
+    validation. ``quantise``: with ``lora`` the base model's linear layers are read in 4 or 8 bit,
+    as QLoRA does, and stay so.
     """
 
     learning_rate: float = 5e-5
@@ -63,8 +70,11 @@ class FinetuneConfig:
     keep: Literal["best", "last"] = "best"
     checkpoint_steps: int | None = None
     log_steps: int = 10
+    group_by_length: bool = True
+    padding_free: bool = False
     calibrate: bool = True
     lora: LoraSettings | None = None
+    quantise: Bits | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -79,6 +89,29 @@ class FinetuneConfig:
                 raise ConfigError(f"{name} is {value}: expected at least {low} and below {below}")
         if not self.epochs > 0:
             raise ConfigError(f"epochs is {self.epochs}: expected more than 0")
+        if self.quantise is not None:
+            self._check_quantised()
+
+    def _check_quantised(self) -> None:
+        if self.quantise not in (4, 8):
+            raise ConfigError(f"quantise is {self.quantise!r}: expected 4 or 8")
+        if self.lora is None:
+            raise ConfigError(
+                f"quantise: {self.quantise} needs lora: quantised weights can't be trained "
+                "themselves, adapters over them can"
+            )
+        if self.lora.merge:
+            raise ConfigError(
+                f"lora.merge can't be true with quantise: {self.quantise}: the adapters learned to "
+                "correct the quantised weights, not the ones they would be added to; leave it out"
+            )
+
+    @property
+    def merges(self) -> bool:
+        """Whether the final model is one whole model, adapters added where there are any."""
+        if self.lora is None or self.lora.merge:
+            return True
+        return self.lora.merge is None and self.quantise is None
 
     @classmethod
     def paper(cls, **changes: Any) -> FinetuneConfig:

@@ -11,9 +11,10 @@ another choice of rows in every epoch."""
 
 
 def order_of(
-    lengths: npt.NDArray[np.int64], *, batch: int, steps: int, seed: int
+    lengths: npt.NDArray[np.int64], *, batch: int, steps: int, seed: int, grouped: bool = True
 ) -> npt.NDArray[np.int64]:
-    """Row numbers, int64 (steps · batch,): each ``batch`` in a row is one step.
+    """Row numbers, int64 (steps · batch,): each ``batch`` in a row is one step, with ``grouped`` of
+    rows of like length.
 
     Every row comes once before any comes twice. It depends on the seed alone, not on how many
     workers share a batch or where a run was resumed.
@@ -22,6 +23,8 @@ def order_of(
     wanted = steps * batch
     passes = -(-wanted // len(lengths))
     stream = np.concatenate([rng.permutation(len(lengths)) for _ in range(passes)])[:wanted]
+    if not grouped:
+        return stream.astype(np.int64)
     found: list[npt.NDArray[np.int64]] = []
     for start in range(0, wanted, GROUP_BATCHES * batch):
         group = stream[start : start + GROUP_BATCHES * batch]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,9 @@ from llmembed.backbones import weights
 from llmembed.backbones.presets import preset_of
 from llmembed.backbones.resolving import check_weights, context_length, load_config
 from llmembed.errors import ModelError, UnsupportedError
+
+ADAPTER = "adapter"
+"""Folder of a fine-tuned model that holds its adapters by themselves, in peft's form."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +27,9 @@ class Source:
     weights_sha256: str | None
     context: int | None
     parameters: int
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
 
     @property
     def label(self) -> str:

@@ -8,6 +8,7 @@ import json
 import math
 import shutil
 from collections.abc import Iterator, Mapping
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
@@ -23,6 +24,7 @@ from llmembed.contract import Usage, WorkerContext
 from llmembed.errors import ConfigError
 from llmembed.finetuning.config import FinetuneConfig
 from llmembed.finetuning.order import order_of
+from llmembed.finetuning.packing import flat_batch
 from llmembed.finetuning.reports import Reports
 from llmembed.finetuning.rows import Rows
 from llmembed.finetuning.speed import Speed
@@ -77,13 +79,19 @@ class Finetuner(Trainer):
         work: Path,
         meter: Meter,
     ) -> None:
-        order = order_of(rows.lengths, batch=config.batch, steps=args.max_steps, seed=config.seed)
+        order = order_of(
+            rows.lengths,
+            batch=config.batch,
+            steps=args.max_steps,
+            seed=config.seed,
+            grouped=config.group_by_length,
+        )
         super().__init__(
             model=model,
             args=args,
             train_dataset=_Ordered(order),
             eval_dataset=_Ordered(np.arange(len(valid))),
-            data_collator=rows.batch,
+            data_collator=partial(flat_batch, rows) if config.padding_free else rows.batch,
             callbacks=[Reports(self)],
         )
         self.remove_callback(PrinterCallback)

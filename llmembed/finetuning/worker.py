@@ -168,7 +168,7 @@ def _forget_unused_names(model: torch.nn.Module) -> None:
     deepspeed: Any = transformers.integrations.deepspeed
     if deepspeed.is_deepspeed_zero3_enabled():
         for module in model.modules():
-            if hasattr(module, "_weight_conversions"):
+            if "_weight_conversions" in vars(module):  # peft's wrapper has what it wraps
                 del module._weight_conversions
 
 

@@ -55,6 +55,8 @@ KINDS: dict[str, tuple[str, ...]] = {
         "cache",
         "machinery_only",
         "backend",
+        "adapter",
+        "quantise",
     ),
 }
 """Kind of generator -> what its description may hold."""

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     import pyarrow as pa
 
+    from llmembed.backbones.quantising import Bits
     from llmembed.backbones.spec import Dtype
     from llmembed.generation.local_model import LocalModel
     from llmembed.generation.local_spec import LocalSpec
@@ -44,9 +45,10 @@ class LocalGenerator(CachedGenerator):
     ``chunk_prompts``: answers come, and are cached, in chunks of so many. ``machinery_only``: by
     default what the model's folder says (``llmembed-untrained.json``). ``backend``: what writes
     answers, ``transformers`` or ``vllm``; ``auto`` takes vLLM where it is installed and the
-    runtime's cluster has a GPU. Scores are always computed by ``transformers``. Prompts that are
-    equal are answered once in a call. Without a runtime the model is loaded here when first needed,
-    and kept.
+    runtime's cluster has a GPU. Scores are always computed by ``transformers``. ``adapter`` and
+    ``quantise``: see ``LocalSpec``; with either ``transformers`` answers. Prompts that are equal
+    are answered once in a call. Without a runtime the model is loaded here when first needed, and
+    kept.
 
     Raises ``ModelError`` when the model can't be found; asked for vLLM where it can't run,
     ``UnsupportedError``.
@@ -65,6 +67,8 @@ class LocalGenerator(CachedGenerator):
         machinery_only: str | None = None,
         share_prefix: bool = True,
         backend: Backend = "auto",
+        adapter: str | None = None,
+        quantise: Bits | None = None,
     ) -> None:
         from llmembed.generation.local_spec import pin, untrained
 
@@ -79,6 +83,8 @@ class LocalGenerator(CachedGenerator):
             device=device,
             batch_tokens=batch_tokens,
             share_prefix=share_prefix,
+            adapter=adapter,
+            quantise=quantise,
         )
         super().__init__(cache)
         self.backend = backend
@@ -106,6 +112,8 @@ class LocalGenerator(CachedGenerator):
             "chunk_prompts": self.chunk_prompts,
             "machinery_only": self._machinery_only,
             "backend": None if self.backend == "auto" else self.backend,
+            "adapter": self.spec.adapter,
+            "quantise": self.spec.quantise,
         }
         return {name: value for name, value in told.items() if value is not None}
 
@@ -142,7 +150,9 @@ class LocalGenerator(CachedGenerator):
         if self.backend == "transformers":
             return False
         lacks: str | None = "it runs on a Ray cluster, and here this process works alone"
-        if isinstance(runtime, EngineRuntime):
+        if self.spec.adapter is not None or self.spec.quantise is not None:
+            lacks = "transformers alone reads adapters beside their base, and quantised weights"
+        elif isinstance(runtime, EngineRuntime):
             lacks = runtime.lacks_engine()
         if lacks is not None and self.backend == "vllm":
             raise UnsupportedError(

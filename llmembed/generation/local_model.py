@@ -11,12 +11,13 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from llmembed.backbones import weights
+from llmembed.backbones import quantising, weights
 from llmembed.backbones.backbone import device_of, quiet_loading
 from llmembed.backbones.batching import Work, run_batches
 from llmembed.backbones.hardware import best_dtype, check_dtype
 from llmembed.backbones.resolving import check_weights
 from llmembed.errors import ModelError, UnsupportedError, UserError
+from llmembed.generation.adapters import with_adapters
 from llmembed.generation.local_spec import LocalSpec
 from llmembed.generation.prefix import Prefix, Prefixes, is_repeatable, repeated
 from llmembed.generation.prompt_tokens import PromptTokeniser
@@ -248,15 +249,18 @@ def _load(spec: LocalSpec, device: torch.device) -> Any:
         raise ModelError(f"there is no folder {spec.location}, where {spec.model}'s weights were")
     if folder is not None:
         check_weights(spec.location, spec.weights_sha256, weights.weights_sha256(folder))
+    dtype = getattr(torch, spec.dtype)
+    more = {} if spec.quantise is None else quantising.loading(spec.quantise, dtype, device)
     try:
         with quiet_loading():
             model, report = automatic.from_pretrained(
                 str(folder or spec.location),
                 revision=None if folder else spec.revision,
-                dtype=getattr(torch, spec.dtype),
+                dtype=dtype,
                 use_safetensors=True,
                 trust_remote_code=False,
                 output_loading_info=True,
+                **more,
             )
     except (OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
@@ -266,6 +270,10 @@ def _load(spec: LocalSpec, device: torch.device) -> Any:
     if report["missing_keys"]:
         names = ", ".join(sorted(report["missing_keys"])[:3])
         raise ModelError(f"the checkpoint of {spec.location} lacks weights of the model: {names}")
+    if spec.quantise is not None:
+        model = quantising.settle(model, spec.model)
+    if spec.adapter is not None:
+        model = with_adapters(model, spec.adapter, spec.adapter_sha256)
     return model.eval().requires_grad_(False).to(device)
 
 

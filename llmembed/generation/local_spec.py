@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from llmembed.backbones import best_dtype, weights
+from llmembed.backbones.quantising import Bits, check_installed
 from llmembed.backbones.resolving import context_length, load_config
 from llmembed.backbones.spec import Dtype
 from llmembed.errors import ConfigError, ModelError, UserError
+from llmembed.generation.adapters import adapter_sha256
 
 UNTRAINED_FILE = "llmembed-untrained.json"
 """In a model's folder: its weights were never trained. ``reason`` in it says so in words."""
@@ -25,7 +27,8 @@ class LocalSpec:
     """``revision``: the hub's commit, or ``sha256-`` and the start of the weights' digest for a
     folder. ``digest``: over tokenizer and configuration of a folder. ``batch_tokens``: positions
     of prompts and answers computed at once. ``share_prefix``: compute the beginning that prompts
-    have in common once."""
+    have in common once. ``adapter``: a folder of adapters in peft's form that are put on the model,
+    ``quantise``: the bits in which its linear layers are read."""
 
     model: str
     location: str
@@ -37,6 +40,9 @@ class LocalSpec:
     batch_tokens: int
     device: str = "auto"
     share_prefix: bool = True
+    adapter: str | None = None
+    adapter_sha256: str | None = None
+    quantise: Bits | None = None
 
     @property
     def name(self) -> str:
@@ -54,12 +60,14 @@ class LocalSpec:
     @property
     def identity(self) -> dict[str, Any]:
         """What an answer depends on besides prompt and sampling."""
+        more = {"adapter": self.adapter_sha256, "quantise": self.quantise}
         return {
             "model": self.model,
             "revision": self.revision,
             "digest": self.digest,
             "dtype": self.dtype,
             "version": GENERATOR_VERSION,
+            **{name: value for name, value in more.items() if value is not None},
         }
 
 
@@ -71,10 +79,14 @@ def pin(
     device: str,
     batch_tokens: int,
     share_prefix: bool,
+    adapter: str | None = None,
+    quantise: Bits | None = None,
 ) -> LocalSpec:
     """The spec of a local folder or a hub id. Raises ``ModelError``, ``ConfigError``."""
     if batch_tokens < 1:
         raise ConfigError(f"batch_tokens {batch_tokens} is too few: at least 1")
+    if quantise is not None:
+        check_installed(quantise)
     folder = weights.local_folder(model)
     if folder is None and model.startswith((".", "/", "~")):
         raise ModelError(f"there is no folder {model}")
@@ -102,6 +114,9 @@ def pin(
         batch_tokens=batch_tokens,
         device=device,
         share_prefix=share_prefix,
+        adapter=adapter,
+        adapter_sha256=None if adapter is None else adapter_sha256(adapter),
+        quantise=quantise,
     )
 
 

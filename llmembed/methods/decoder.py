@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
+from llmembed.backbones.quantising import check_installed
 from llmembed.contract import Examples, Reporter, Runtime, Task
 from llmembed.errors import ConfigError
 from llmembed.finetuning import FinetuneConfig
@@ -95,6 +96,8 @@ class Decoder(Trains):
             )
         source = source_of(self.model, revision=self.revision, causal=True)
         config = self.training
+        if config.quantise is not None:
+            check_installed(config.quantise)
         context = min(config.max_tokens, source.context or config.max_tokens)
         shown, usage = gather(
             "random" if self.shots else "none",
@@ -126,6 +129,9 @@ class Decoder(Trains):
         )
         self._mark(done, source)
         notes = [done.why] + ([f"{cut:,} training texts were cut to fit"] if cut else [])
+        if not config.merges:
+            bits = "" if config.quantise is None else f" read in {config.quantise} bit"
+            notes.append(f"adapters alone, answering over {source.label}{bits}")
         fitted = DecoderClassifier(
             tasks=tuple(tasks),
             model=done.model,
@@ -138,6 +144,8 @@ class Decoder(Trains):
             fit_usage=usage + done.usage,
             parameters_trained=done.parameters_trained,
             chosen={"step": done.best_step},
+            base=None if config.merges else source,
+            quantise=config.quantise,
             fit_notes=tuple(notes),
         )
         if self.decision != "auto" or question.template.variant != "label":

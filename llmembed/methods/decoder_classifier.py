@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from llmembed.backbones import best_dtype
+from llmembed.backbones.quantising import Bits
 from llmembed.contract import Prediction, Runtime, Task, Usage
+from llmembed.finetuning.places import ADAPTER, Source
 from llmembed.generation.local import LocalGenerator
 from llmembed.methods import saved
 from llmembed.methods.demonstrations import Demonstrations
@@ -22,7 +24,9 @@ from llmembed.prompts.question import Question
 class DecoderClassifier:
     """``decision``: answers are read as written, or each label is scored as the whole answer.
     ``context``: tokens of prompt and answer together, as in training. ``dtype`` bfloat16 is
-    followed where the machine computes in it. ``chosen``: what validation chose."""
+    followed where the machine computes in it. ``base``: the model that the adapters in ``model``
+    belong on, which is referred to and never copied, and ``quantise`` the bits in which it is read;
+    None where ``model`` is whole. ``chosen``: what validation chose."""
 
     method: ClassVar[str] = "decoder"
     tasks: tuple[Task, ...]
@@ -36,6 +40,8 @@ class DecoderClassifier:
     fit_usage: Usage
     parameters_trained: int
     chosen: Mapping[str, Any]
+    base: Source | None = None
+    quantise: Bits | None = None
     fit_notes: tuple[str, ...] = ()
     _made: dict[str, PromptClassifier] = field(
         default_factory=dict, init=False, repr=False, compare=False
@@ -45,7 +51,16 @@ class DecoderClassifier:
     def _asks(self) -> PromptClassifier:
         if "asks" not in self._made:
             followed = self.dtype if best_dtype() == "bfloat16" else "float32"
-            generator = LocalGenerator(model=str(self.model.path), dtype=followed)
+            if self.base is None:
+                generator = LocalGenerator(model=str(self.model.path), dtype=followed)
+            else:
+                generator = LocalGenerator(
+                    model=self.base.folder(),
+                    revision=self.base.revision,
+                    dtype=followed,
+                    adapter=str(self.model.path / ADAPTER),
+                    quantise=self.quantise,
+                )
             generator.spec = replace(generator.spec, context=self.context)
             self._made["asks"] = PromptClassifier(
                 tasks=self.tasks,
@@ -74,7 +89,8 @@ class DecoderClassifier:
         return self._asks.predict(texts, runtime)
 
     def save(self, folder: Path) -> None:
-        """``folder``/model is as ``save_pretrained`` leaves it, with its tokenizer."""
+        """``folder``/model is as ``save_pretrained`` leaves it, with its tokenizer; with a ``base``
+        it holds the adapters in peft's form, and the manifest says where the base is."""
         folder.mkdir(parents=True, exist_ok=True)
         self.model.copy_to(folder / "model")
         self.demonstrations.save(folder)
@@ -91,6 +107,8 @@ class DecoderClassifier:
                 "decision": self.decision,
                 "parameters_trained": self.parameters_trained,
                 "chosen": dict(self.chosen),
+                "base": None if self.base is None else self.base.to_json(),
+                "quantise": self.quantise,
             },
             arrays=self.demonstrations.arrays(),
         )
@@ -99,12 +117,14 @@ class DecoderClassifier:
     def load(cls, folder: Path) -> DecoderClassifier:
         tasks, usage, settings, arrays = saved.read(folder)
         question = Question.from_json(tasks, settings.pop("question"))
+        base = settings.pop("base", None)
         loaded = cls(
             tasks=tasks,
             model=ModelFolder(path=folder / "model"),
             question=question,
             demonstrations=Demonstrations.load(folder, arrays),
             fit_usage=usage,
+            base=None if base is None else Source(**base),
             **settings,
         )
         # Who loads from a folder that is soon gone (a worker's, the registry's) still gets answers.

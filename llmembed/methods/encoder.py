@@ -203,6 +203,8 @@ class Encoder(Trains):
     def __post_init__(self) -> None:
         if self.training.lora is not None:
             raise ConfigError("training.lora is for decoders; an encoder is trained whole")
+        if self.training.padding_free:
+            raise ConfigError("training.padding_free is for decoders; leave it out")
 
     @property
     def settings(self) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any, Literal, Self
 
+from llmembed.backbones.quantising import BITS_HELD
 from llmembed.contract import Reporter, Runtime, Trained, Usage
 from llmembed.finetuning import FinetuneConfig
 from llmembed.finetuning.places import Source, untrained_reason
@@ -34,6 +35,7 @@ class Spread:
             # Adapters of rank 16 on every linear layer are some 0.6 % of a model of 7 billion.
             trained=None if lora is None else max(1, source.parameters * lora.rank // 1600),
             parameters=source.parameters,
+            frozen_bits=16.0 if config.quantise is None else BITS_HELD[config.quantise],
             batch=config.batch,
             workers=self.workers,
             zero=self.zero,

@@ -46,6 +46,17 @@ def test_adapters_alone_need_little_and_offload_needs_room_in_the_machines():
         share(whole, Devices(gpus=1, gpu_bytes=60 * GIB, memory_bytes=64 * GIB))
 
 
+def test_a_quantised_base_takes_a_quarter_and_is_never_shared_out():
+    lora = Sharding(parameters=30 * 10**9, trained=10**8, batch=8)
+    four = Sharding(parameters=30 * 10**9, trained=10**8, batch=8, frozen_bits=4.13)
+    assert share(lora, devices(2, 48 * GIB)).zero == 3
+    assert share(four, devices(2, 48 * GIB)).zero is None
+    with pytest.raises(ConfigError, match="zero: 3 shares weights out, which quantised ones can't"):
+        share(Sharding(parameters=10**9, batch=8, zero=3, frozen_bits=4.13), devices(2))
+    with pytest.raises(ConfigError, match=r"need .* GiB of each of 1 GPUs"):
+        share(four, devices(1, 16 * GIB))
+
+
 def test_without_gpus_one_worker_and_no_deepspeed():
     shared = share(Sharding(parameters=10**7, batch=8), devices(0))
     assert (shared.workers, shared.deepspeed, shared.gpus) == (1, None, False)

@@ -1,4 +1,4 @@
-"""Encoder work that kills its last worker once, for the tests of resuming."""
+"""Work that kills its last worker once, for the tests of resuming."""
 
 from __future__ import annotations
 
@@ -9,29 +9,41 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from llmembed.contract import WorkerContext
-from llmembed.finetuning.worker import EncoderWork
+from llmembed.finetuning.worker import DecoderWork, EncoderWork
+
+
+def dying(context: WorkerContext, mark: Path) -> WorkerContext:
+    """``mark``: a file that does not exist yet. Once a checkpoint is kept below its folder, the
+    last worker makes it and kills itself after its next report."""
+
+    def report(metrics: Mapping[str, float], folder: Path | None) -> None:
+        context.report(metrics, folder)
+        last = context.rank == context.world_size - 1
+        if folder is not None and last and not mark.exists():
+            end = time.monotonic() + 150
+            while not list(mark.parent.rglob("checkpoint_manager_snapshot.json")):
+                assert time.monotonic() < end, "no checkpoint was kept"
+                time.sleep(0.1)
+            mark.touch()
+            os.kill(os.getpid(), 9)
+
+    return replace(context, report=report)
 
 
 @dataclass(frozen=True, kw_only=True)
 class DiesOnce(EncoderWork):
-    """``mark``: a file that does not exist yet. Once a checkpoint is kept below its folder, the
-    last worker makes it and kills itself after its next report."""
-
     mark: Path
 
     def __call__(self, context: WorkerContext) -> None:
-        def report(metrics: Mapping[str, float], folder: Path | None) -> None:
-            context.report(metrics, folder)
-            last = context.rank == context.world_size - 1
-            if folder is not None and last and not self.mark.exists():
-                end = time.monotonic() + 150
-                while not list(self.mark.parent.rglob("checkpoint_manager_snapshot.json")):
-                    assert time.monotonic() < end, "no checkpoint was kept"
-                    time.sleep(0.1)
-                self.mark.touch()
-                os.kill(os.getpid(), 9)
+        super().__call__(dying(context, self.mark))
 
-        super().__call__(replace(context, report=report))
+
+@dataclass(frozen=True, kw_only=True)
+class DecoderDiesOnce(DecoderWork):
+    mark: Path
+
+    def __call__(self, context: WorkerContext) -> None:
+        super().__call__(dying(context, self.mark))
 
 
 @dataclass(frozen=True, kw_only=True)

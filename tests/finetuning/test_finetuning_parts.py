@@ -31,6 +31,17 @@ def test_rows_of_a_step_are_of_like_length():
     assert padded < 1.15
 
 
+def test_without_grouping_rows_come_as_the_seed_shuffles_them():
+    lengths = np.random.default_rng(0).integers(5, 200, size=800)
+    order = order_of(lengths, batch=16, steps=60, seed=0, grouped=False)
+    assert np.bincount(order[:800]).tolist() == [1] * 800
+    np.testing.assert_array_equal(
+        order, order_of(lengths, batch=32, steps=30, seed=0, grouped=False)
+    )
+    steps = lengths[order].reshape(60, 16)
+    assert (steps.max(axis=1) * 16).sum() / steps.sum() > 1.5
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from llmembed.contract import Classifier, Examples, Silent, Task
-from llmembed.errors import ConfigError, UnsupportedError
+from llmembed.errors import ConfigError, ModelError, UnsupportedError
 from llmembed.finetuning import FinetuneConfig, LoraSettings
 from llmembed.methods import load
 from llmembed.methods.decoder import Decoder
@@ -183,3 +183,96 @@ def test_what_it_cant_do_is_refused_by_name(tiny, data, runtime):
         )
     with pytest.raises(ConfigError, match="no place for shots"):
         Decoder(model=tiny, instructions=False, shots=2)
+
+
+def with_lora(runtime, tiny, data, *, merge=None, quantise=None, rank=4):
+    training = FinetuneConfig(
+        learning_rate=1e-2,
+        max_steps=6,
+        batch=16,
+        precision="fp32",
+        lora=LoraSettings(rank=rank, merge=merge),
+        quantise=quantise,
+    )
+    method = Decoder(model=tiny, instructions=False, decision="score", training=training)
+    return method.fit([TOPIC], data[0], data[1], runtime, Silent())
+
+
+def test_adapters_alone_refer_to_their_base_and_answer_as_the_merged_model(
+    tiny, data, runtime, tmp_path
+):
+    merged = with_lora(runtime, tiny, data).predict(data[2].texts)["topic"]
+    apart = with_lora(runtime, tiny, data, merge=False)
+    apart.save(tmp_path / "saved")
+    held = sum(file.stat().st_size for file in (tmp_path / "saved").rglob("*.safetensors"))
+    whole = sum(file.stat().st_size for file in Path(tiny).rglob("*.safetensors"))
+    assert held < whole / 2, "the base was copied"
+    loaded = load(tmp_path / "saved")
+    assert loaded.base == apart.base
+    assert loaded.base.weights_sha256 and loaded.base.location == tiny
+    found = loaded.predict(data[2].texts, runtime)["topic"]
+    np.testing.assert_allclose(found.scores, merged.scores, atol=1e-4)
+    assert any("adapters alone, answering over tiny@" in note for note in apart.notes)
+
+
+def test_adapters_over_another_base_than_their_own_are_refused(data, runtime, tmp_path):
+    base = save_tiny_llama(tmp_path / "base", layers=1)
+    with_lora(runtime, str(base), data, merge=False).save(tmp_path / "saved")
+    manifest = tmp_path / "saved" / "classifier.json"
+    moved = manifest.read_text().replace(str(base), str(tmp_path / "nowhere"))
+    with (base / "model.safetensors").open("r+b") as file:
+        file.seek(-1, 2)
+        file.write(b"\x11")
+    with pytest.raises(ModelError, match=r"the weights of .*base hash to"):
+        load(tmp_path / "saved")
+    manifest.write_text(moved)
+    with pytest.raises(ModelError, match=r"there is no folder .*nowhere"):
+        load(tmp_path / "saved")
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+def test_adapters_learn_over_a_quantised_base_which_answers_too(bits, data, runtime, tmp_path):
+    pytest.importorskip("bitsandbytes", reason="pip install 'llmembed[quantise]'")
+    base = save_tiny_llama(tmp_path / "base", layers=1, width=64)
+    training = replace(TRAINING, lora=LoraSettings(rank=8), quantise=bits, epochs=6)
+    heard = Heard()
+    method = Decoder(model=str(base), instructions=False, training=training)
+    fitted = method.fit([TOPIC], data[0], data[1], runtime, heard)
+    fitted.save(tmp_path / "saved")
+    loaded = load(tmp_path / "saved")
+    assert (loaded.quantise, loaded.base.location) == (bits, str(base))
+    layer = loaded._asks.generator.model.model.model.layers[0].mlp.up_proj.base_layer
+    assert type(layer).__name__ == {4: "Linear4bit", 8: "Linear8bitLt"}[bits]
+    held = sum(p.numel() for p in loaded._asks.generator.model.model.parameters())
+    assert 0 < loaded.parameters_trained < held / 2
+    before, after = (c.predict(data[2].texts)["topic"] for c in (fitted, loaded))
+    np.testing.assert_array_equal(before.labels, after.labels)
+    assert (after.labels == data[2].labels["topic"]).mean() > 0.9
+    # What validation said while training is what the saved model does: same quantised weights.
+    told = [row for _, row in heard.told if "valid/topic/accuracy_score" in row][-1]
+    assert max(told.values()) > 0.9
+
+
+def test_weights_that_4_bit_would_read_wrongly_are_refused(tiny, data, runtime):
+    pytest.importorskip("bitsandbytes", reason="pip install 'llmembed[quantise]'")
+    with pytest.raises(UnsupportedError, match="32 inputs, not a multiple of 64"):
+        with_lora(runtime, tiny, data, quantise=4)
+
+
+def test_without_bitsandbytes_it_says_what_to_install(tiny, data, runtime, monkeypatch):
+    monkeypatch.setitem(sys.modules, "bitsandbytes", None)  # as where it is not installed
+    with pytest.raises(UnsupportedError, match=r"quantise: 8 needs .*llmembed\[quantise\]"):
+        with_lora(runtime, tiny, data, quantise=8)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"quantise": 4}, "quantise: 4 needs lora"),
+        ({"quantise": 5, "lora": LoraSettings()}, "quantise is 5: expected 4 or 8"),
+        ({"quantise": 8, "lora": LoraSettings(merge=True)}, "lora.merge can't be true"),
+    ],
+)
+def test_quantised_weights_are_neither_trained_nor_merged(settings, words):
+    with pytest.raises(ConfigError, match=words):
+        FinetuneConfig(**settings)
