@@ -105,11 +105,14 @@ def evaluate(
             usage = meter.usage
             if isinstance(classifier, Asking):
                 usage = classifier.fit_usage + classifier.until_failed()
+            reason = str(error)
+            if getattr(classifier, "kept_runs", ()):
+                reason += "; what was trained is kept, and the same command goes on from there"
             results.append(
                 replace(
                     blank,
                     status="failed",
-                    reason=str(error),
+                    reason=reason,
                     fit_usage=usage,
                     cost_usd=prices.cost(usage),
                     wall_seconds=usage.seconds,

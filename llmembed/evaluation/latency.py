@@ -67,7 +67,7 @@ def _give_back() -> None:
         return
     import torch
 
-    if torch.cuda.is_initialized():
+    if torch.cuda.is_available():
         gc.collect()
         torch.cuda.empty_cache()
 

@@ -14,7 +14,7 @@ from llmembed.finetuning.places import ADAPTER, Source
 from llmembed.generation.local import LocalGenerator
 from llmembed.methods import saved
 from llmembed.methods.demonstrations import Demonstrations
-from llmembed.methods.finetuned import ModelFolder
+from llmembed.methods.model_folder import ModelFolder
 from llmembed.methods.prompt_classifier import PromptClassifier
 from llmembed.prompts.messages import Message
 from llmembed.prompts.question import Question
@@ -72,6 +72,16 @@ class DecoderClassifier:
                 max_answer_tokens=self.max_answer_tokens,
             )
         return self._made["asks"]
+
+    @property
+    def kept_runs(self) -> tuple[Path, ...]:
+        """Folders of the training that nobody needs once the classifier is saved."""
+        return self.model.kept_runs
+
+    @property
+    def memory_bytes(self) -> int:
+        """What the model takes where it answers."""
+        return self.model.bytes
 
     @property
     def predict_usage(self) -> Usage:

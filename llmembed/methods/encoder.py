@@ -32,7 +32,8 @@ from llmembed.finetuning.places import source_of
 from llmembed.finetuning.worker import EncoderWork, computes_bf16, load_tokeniser, part_of
 from llmembed.methods import saved
 from llmembed.methods.answers import decide
-from llmembed.methods.finetuned import ModelFolder, Spread, Trains, finetune
+from llmembed.methods.finetuned import Spread, Trains, finetune
+from llmembed.methods.model_folder import ModelFolder
 
 ROWS = 64
 """Texts sent to an actor at once."""
@@ -63,6 +64,16 @@ class EncoderClassifier:
             return self.fit_notes
         said = f"of {texts:,} texts: {full:,} filled all {self.max_tokens} tokens, cut as a rule"
         return (*self.fit_notes, said)
+
+    @property
+    def kept_runs(self) -> tuple[Path, ...]:
+        """Folders of the training that nobody needs once the classifier is saved."""
+        return self.model.kept_runs
+
+    @property
+    def memory_bytes(self) -> int:
+        """What the model takes where it answers."""
+        return self.model.bytes
 
     @property
     def predict_usage(self) -> Usage:

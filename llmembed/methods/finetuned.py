@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import json
-import shutil
-import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
-from tempfile import mkdtemp
 from typing import Any, Literal, Self
 
 from llmembed.backbones.quantising import BITS_HELD
-from llmembed.contract import Reporter, Runtime, Trained, Usage
+from llmembed.contract import Reporter, Runtime, Usage
 from llmembed.finetuning import FinetuneConfig
 from llmembed.finetuning.places import Source, untrained_reason
 from llmembed.finetuning.worker import DecoderWork, EncoderWork
+from llmembed.methods.model_folder import ModelFolder
 from llmembed.sharding import Sharding
 
 
@@ -68,24 +65,6 @@ class Trains:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ModelFolder:
-    """A model's files. ``path`` lies where every machine of the runtime sees it, unless ``local``.
-    What a fit left is deleted with the last classifier that holds it."""
-
-    path: Path
-    local: bool = False
-
-    @classmethod
-    def owned(cls, path: Path, *, local: bool) -> ModelFolder:
-        found = cls(path=path, local=local)
-        weakref.finalize(found, shutil.rmtree, path, ignore_errors=True)
-        return found
-
-    def copy_to(self, folder: Path) -> None:
-        shutil.copytree(self.path, folder, dirs_exist_ok=True)
-
-
-@dataclass(frozen=True, kw_only=True)
 class Finetuned:
     """What training left. ``best_step``: the step whose weights are kept; ``why``: how the work
     was shared out; ``usage``: of all workers."""
@@ -125,25 +104,10 @@ def finetune(
     assert trained.folder is not None, "the last report keeps a folder"
     told = json.loads((trained.folder / "progress.json").read_text(encoding="utf-8"))
     return Finetuned(
-        model=_kept(trained, runtime, name),
+        model=ModelFolder.left_by(trained, runtime, name),
         usage=Usage.from_json(told["usage"]),
         parameters_trained=told["parameters_trained"],
         best_step=told["best_step"],
         why=trained.why,
         history=told["history"],
     )
-
-
-def _kept(trained: Trained, runtime: Runtime, name: str) -> ModelFolder:
-    """The best model, moved out of its run, whose checkpoints are then deleted."""
-    assert trained.folder is not None
-    remote = "://" in runtime.files
-    if remote:
-        place = Path(mkdtemp(prefix=f"{name}-"))
-    else:
-        models = Path(runtime.files) / "finetuned"
-        models.mkdir(parents=True, exist_ok=True)
-        place = Path(mkdtemp(prefix=f"{name}-", dir=models))
-    shutil.move(str(trained.folder / "best"), place / "model")
-    shutil.rmtree(trained.folder if remote else trained.folder.parent, ignore_errors=True)
-    return ModelFolder.owned(place / "model", local=remote)

@@ -42,6 +42,14 @@ class SeparateClassifier:
         return sum((getattr(part, "predict_usage", Usage()) for part in self.parts), Usage())
 
     @property
+    def kept_runs(self) -> tuple[Path, ...]:
+        return tuple(run for part in self.parts for run in getattr(part, "kept_runs", ()))
+
+    @property
+    def memory_bytes(self) -> int:
+        return sum(int(getattr(part, "memory_bytes", 0)) for part in self.parts)
+
+    @property
     def parameters_trained(self) -> int:
         return sum(part.parameters_trained for part in self.parts)
 

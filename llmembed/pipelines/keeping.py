@@ -104,20 +104,26 @@ class Keeper:
 
     _kept: dict[str, Kept] = field(default_factory=dict)
     _folder: Path | None = None
+    _runs: list[Path] = field(default_factory=list)
 
     def __enter__(self) -> Keeper:
         self._folder = Path(tempfile.mkdtemp(prefix="llmembed-classifiers-"))
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, error: object, *_: object) -> None:
+        """Where all went well nobody goes on from the trainings that led here."""
         assert self._folder is not None
         shutil.rmtree(self._folder, ignore_errors=True)
+        if error is None:
+            for run in self._runs:
+                shutil.rmtree(run, ignore_errors=True)
 
     def offer(self, result: Result, classifier: Classifier, run: Run) -> None:
         """Keep ``classifier`` if no other seed of its method did better on validation."""
         value = result.valid_value()
         if value is None or result.status != "ok":
             return
+        self._runs += getattr(classifier, "kept_runs", ())
         earlier = self._kept.get(result.label)
         if earlier is not None:
             best = earlier.result.valid_value()

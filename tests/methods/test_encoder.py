@@ -14,11 +14,12 @@ from tiny_bert import save_tiny_bert
 from llmembed.cluster import LocalRuntime, RayRuntime
 from llmembed.contract import Examples, Silent, Task
 from llmembed.errors import ConfigError, ModelError, UnsupportedError
-from llmembed.evaluation import score
+from llmembed.evaluation import Result, score
 from llmembed.finetuning import FinetuneConfig, LoraSettings
 from llmembed.methods import load
 from llmembed.methods.encoder import Encoder
 from llmembed.methods.finetuned import Spread
+from llmembed.pipelines.keeping import Keeper
 
 sys.path.append(str(Path(__file__).parent.parent))
 
@@ -100,6 +101,39 @@ def test_actors_answer_as_this_process_does(fitted, files, local_ray):
     assert tokens == fitted.predict_usage.tokens > 150 * 5
     for task in ("intent", "slots"):
         np.testing.assert_allclose(there[task].scores, here[task].scores, atol=1e-5)
+
+
+def test_a_training_that_ended_is_not_done_again_until_its_classifier_is_saved(
+    tiny, tmp_path, local_ray
+):
+    method = Encoder(model=tiny, training=replace(TRAINING, epochs=2, log_steps=1))
+    train, valid = make_examples(64, 0), make_examples(16, 1)
+    heard: list[int] = []
+
+    class Listens(Silent):
+        def report(self, metrics, *, step):
+            heard.extend([step] * ("train/loss" in metrics))
+
+    with RayRuntime(tmp_path) as runtime:
+        first = method.fit([INTENT], train, valid, runtime, Listens())
+        assert len(set(heard)) == 8
+        heard.clear()
+        before = first.predict(valid.texts)["intent"]
+        [run] = first.kept_runs
+        del first  # as where scoring it failed
+        again = method.fit([INTENT], train, valid, runtime, Listens())
+    assert len(heard) <= 1, "trained anew"
+    after = again.predict(valid.texts)["intent"]
+    np.testing.assert_array_equal(after.scores, before.scores)
+    scores = {"intent": score(INTENT, valid.labels["intent"], after)}
+    made = Result(method="encoder", label="it", seed=0, corpus="c", digest="d", valid=scores)
+    with pytest.raises(OSError), Keeper() as keeper:
+        keeper.offer(made, again, None)
+        raise OSError("the registry is away")
+    assert run.is_dir()
+    with Keeper() as keeper:
+        keeper.offer(made, again, None)
+    assert not run.exists(), "saved, so that nobody goes on from it"
 
 
 def test_what_is_saved_is_a_plain_folder_and_a_fits_own_goes_with_it(tiny, files, tmp_path):
