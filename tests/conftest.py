@@ -31,6 +31,16 @@ def tiny_spec(tiny_bert: Path) -> Any:
 
 
 @pytest.fixture(scope="session")
+def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An MLflow database without a run, to be copied: its migrations take seconds."""
+    from llmembed.tracking import Tracking
+
+    folder = tmp_path_factory.mktemp("empty")
+    Tracking(f"sqlite:///{folder / 'mlflow.db'}", files=folder).client.search_experiments()
+    return folder / "mlflow.db"
+
+
+@pytest.fixture(scope="session")
 def local_ray() -> Iterator[None]:
     """A real Ray on this machine for the whole run; runtimes made meanwhile use it."""
     from llmembed.cluster import connect, disconnect
