@@ -1,6 +1,8 @@
 # `make demo` and `make test` do their own set-up: a virtual environment in .venv.
 PYTHON ?= python3
 BIN := .venv/bin
+# Test files are shared out among so many processes, each with a Ray of its own.
+WORKERS ?= 2
 
 .PHONY: demo test test-slow lint install clean
 
@@ -8,7 +10,7 @@ demo: .venv/.demo
 	$(BIN)/llmembed demo
 
 test: .venv/.dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 test-slow: .venv/.dev
 	$(BIN)/python -m pytest -m slow

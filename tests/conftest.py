@@ -13,6 +13,30 @@ import pytest
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("GOMP_SPINCOUNT", "0")
 
+LONGEST = (
+    "test_jobs",
+    "test_runtimes",
+    "test_sweeps",
+    "test_comparing",
+    "test_train",
+    "test_predicting_stopped",
+    "test_predicting",
+    "test_predicting_by_asking",
+    "test_encoder",
+    "test_local",
+    "test_embed_processes",
+    "test_cli",
+    "test_contract",
+    "test_prompting",
+)
+"""Files that take longest. Shared out among processes they come first, so that all end together."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        ranks = {name: rank for rank, name in enumerate(LONGEST)}
+        items.sort(key=lambda item: ranks.get(item.path.stem, len(LONGEST)))
+
 
 @pytest.fixture(scope="session")
 def tiny_bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -28,6 +52,16 @@ def tiny_spec(tiny_bert: Path) -> Any:
     from llmembed.backbones import resolve
 
     return resolve(str(tiny_bert), reads="mean:1-2 cls:1", max_tokens=24, dtype="float32")
+
+
+@pytest.fixture(scope="session")
+def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An MLflow database without a run, to be copied: its migrations take seconds."""
+    from llmembed.tracking import Tracking
+
+    folder = tmp_path_factory.mktemp("empty")
+    Tracking(f"sqlite:///{folder / 'mlflow.db'}", files=folder).client.search_experiments()
+    return folder / "mlflow.db"
 
 
 @pytest.fixture(scope="session")

@@ -280,7 +280,7 @@ class _Worker:
     """One stage in one actor."""
 
     def __init__(self, stage: Stage, threads: int) -> None:
-        use_threads(threads, model=stage.model)
+        use_threads(threads)
         self._stage = stage
         self._failed: pa.Table | None = None
         try:

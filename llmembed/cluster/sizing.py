@@ -88,14 +88,14 @@ def _whole(cpus: float) -> float:
     return float(int(cpus)) if cpus >= 1 else cpus
 
 
-def use_threads(threads: int, *, model: bool) -> None:
-    """Of a worker's process, before its stage is made."""
+def use_threads(threads: int) -> None:
+    """Of a worker's process, before its stage is made. Torch reads the variables when it is loaded,
+    which takes seconds: a stage that works without it is spared them."""
     import os
+    import sys
 
-    os.environ["OMP_NUM_THREADS"] = str(threads)
+    os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = str(threads)
     # The tokenizer's own threads; one is enough beside the models.
     os.environ["RAYON_NUM_THREADS"] = str(threads)
-    if model:
-        import torch
-
+    if (torch := sys.modules.get("torch")) is not None:
         torch.set_num_threads(threads)

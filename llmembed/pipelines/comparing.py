@@ -13,6 +13,7 @@ from llmembed.pipelines.assembly import (
     described,
     make_corpus,
     make_runtime,
+    make_source,
     plain_name,
     tracking_files,
 )
@@ -89,6 +90,7 @@ def compare(
 
     out = console()
     check_writable(json_path)
+    make_source(experiment.data)  # what isn't there is said before seconds of loading models
     assembler = Assembler(experiment, drop_unreadable=command == "compare")
     for words in assembler.dropped:
         out.print(words, style="yellow")

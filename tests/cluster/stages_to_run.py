@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -31,14 +32,16 @@ class Double:
 
 @dataclass(frozen=True)
 class Slowly:
-    """Rows as they are, with the process that saw them, ``seconds`` a table."""
+    """Rows as they are, with the process that saw them, ``seconds`` a table, and whether it had
+    loaded torch."""
 
     seconds: float
 
     def __call__(self) -> Work:
         def work(table: pa.Table) -> pa.Table:
             time.sleep(self.seconds)
-            return table.append_column("pid", pa.repeat(os.getpid(), table.num_rows))
+            table = table.append_column("pid", pa.repeat(os.getpid(), table.num_rows))
+            return table.append_column("torch", pa.repeat("torch" in sys.modules, table.num_rows))
 
         return work
 

@@ -20,14 +20,24 @@ from llmembed.contract import Runtime, Stage
 from llmembed.errors import DataError, LlmembedError, ModelError, UserError, WorkerError
 
 
-@pytest.fixture(params=["local", "ray"])
-def runtime(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Runtime]:
+def made(request: pytest.FixtureRequest, tmp_path: Path, actors: int) -> Iterator[Runtime]:
     if request.param == "local":
         yield LocalRuntime(tmp_path)
         return
     request.getfixturevalue("local_ray")
-    with RayRuntime(tmp_path, actors=2) as made:
-        yield made
+    with RayRuntime(tmp_path, actors=actors) as runtime:
+        yield runtime
+
+
+@pytest.fixture(params=["local", "ray"])
+def runtime(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Runtime]:
+    yield from made(request, tmp_path, actors=2)
+
+
+@pytest.fixture(params=["local", "ray"])
+def small_runtime(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Runtime]:
+    """With a single actor, where more of them would show nothing: each takes seconds to start."""
+    yield from made(request, tmp_path, actors=1)
 
 
 def numbers(count: int) -> pa.Table:
@@ -55,11 +65,11 @@ def test_readers_yield_many_tables(runtime: Runtime) -> None:
 @pytest.mark.parametrize("when", ["made", "working"])
 @pytest.mark.parametrize("ours", [True, False])
 def test_a_workers_error_is_one_clean_sentence(
-    runtime: Runtime, when: str, ours: bool, capfd: pytest.CaptureFixture[str]
+    small_runtime: Runtime, when: str, ours: bool, capfd: pytest.CaptureFixture[str]
 ) -> None:
     stage = Stage(make=Fails(when, ours), rows=4, model=True)
     with pytest.raises(LlmembedError) as caught:
-        list(runtime.map_texts(numbers(8), [stage], label="embed tiny"))
+        list(small_runtime.map_texts(numbers(8), [stage], label="embed tiny"))
     if ours:
         assert type(caught.value) is ModelError
         assert str(caught.value) == "the weights are not those of the spec"
@@ -67,26 +77,30 @@ def test_a_workers_error_is_one_clean_sentence(
         assert type(caught.value) is WorkerError
         said = str(caught.value)
         assert said == "embed tiny: a worker failed for good: KeyError: 'colour'"
-    if isinstance(runtime, RayRuntime):
+    if isinstance(small_runtime, RayRuntime):
         assert "Traceback" not in "".join(capfd.readouterr())
 
 
 @pytest.mark.parametrize("tables", [1, 4])
-def test_a_readers_error_below_good_rows_is_not_lost(runtime: Runtime, tables: int) -> None:
+def test_a_readers_error_below_good_rows_is_not_lost(small_runtime: Runtime, tables: int) -> None:
     reader = LongFile(tables, fails=True)
     # In a first stage, and handed on by a second.
     stages = [Stage(make=Measure(0.0), rows=1), Stage(make=Slowly(0.0), rows=1, model=True)]
     for some in (stages[:1], stages):
         with pytest.raises(DataError) as caught:
-            list(runtime.map_texts([reader], some, label="predict"))
+            list(small_runtime.map_texts([reader], some, label="predict"))
         assert str(caught.value) == "row 5 of the file is no text"
 
 
-def test_a_workers_error_below_good_rows_is_not_lost(runtime: Runtime) -> None:
+def test_a_workers_error_below_good_rows_is_not_lost(small_runtime: Runtime) -> None:
     stages = [Stage(make=FailsAt(6), rows=2), Stage(make=Double(), rows=8, model=True)]
     for some in (stages[:1], stages):
         with pytest.raises(ModelError, match="number 6"):
-            list(runtime.map_texts(numbers(8), [Stage(make=Double(), rows=8), *some], label="fail"))
+            list(
+                small_runtime.map_texts(
+                    numbers(8), [Stage(make=Double(), rows=8), *some], label="fail"
+                )
+            )
 
 
 def test_actors_share_one_file_while_it_is_read(tmp_path: Path, local_ray: None) -> None:
@@ -148,6 +162,7 @@ def test_every_row_comes_once_although_an_actor_is_killed(tmp_path: Path, local_
         stage = Stage(make=Slowly(0.1), rows=4, model=True)
         for table in runtime.map_texts(numbers(120), [stage], label="slowly"):
             seen += table.column("number").to_pylist()
+            assert not any(table.column("torch").to_pylist()), "loaded where nothing needs it"
             pid = table.column("pid")[0].as_py()
             if not killed:
                 os.kill(pid, signal.SIGKILL)

@@ -1,56 +1,25 @@
-"""The method ``carp``: rationales made once, worked answers, votes; whole against a real server."""
+"""The method ``carp``: rationales made once, worked answers."""
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from carp_world import ONE_ROUND, fit, stage_of
 from newsroom import TOPIC, news, reader_rule, topic_of
-from openai_server import OpenAIServer
-from scripted_generator import Scripted, asked_text, user, whole
+from scripted_generator import Scripted, asked_text, whole
 
-from llmembed.backbones import View, parse_reads
-from llmembed.cluster import LocalRuntime
-from llmembed.contract import Classifier, Silent, Task, Usage
-from llmembed.errors import BudgetError, ConfigError, UnsupportedError
+from llmembed.contract import Classifier, Task, Usage
+from llmembed.errors import ConfigError, UnsupportedError
 from llmembed.evaluation import evaluate
-from llmembed.generation import Budget
-from llmembed.generation.building import build_generator
-from llmembed.metering import Prices
 from llmembed.methods import load
-from llmembed.methods.asking import InvalidAnswers
 from llmembed.methods.carp import Carp
 from llmembed.methods.carp_classifier import CarpClassifier
-from llmembed.methods.voting import Rounds, comparable, voted
+from llmembed.methods.voting import Rounds
 from llmembed.texts import Corpus
-
-ONE_ROUND = Rounds(number=1, temperature=0.0)
-
-
-@pytest.fixture
-def view(tiny_spec) -> View:
-    return View(backbone=tiny_spec, reads=parse_reads("mean:1"))
-
-
-@pytest.fixture
-def runtime(tmp_path):
-    with LocalRuntime(tmp_path / "files") as runtime:
-        yield runtime
-
-
-def fit(method, train, runtime, tasks=(TOPIC,)):
-    return method.fit(tasks, train, train, runtime, Silent())
-
-
-def stage_of(prompt) -> str:
-    said = whole(prompt)
-    if "has the label" in said:
-        return "clues" if said.endswith("Clues:") else "reasoning"
-    return "answer"
 
 
 def test_clues_then_reasoning_then_label_in_rounds_of_their_own_seed(view, runtime):
@@ -181,95 +150,6 @@ def test_what_would_be_asked_is_known_before(view, runtime):
     assert [each.what for each in left] == ["answers"] * 3, "the rationales are there now"
 
 
-def test_votes():
-    labels = np.array([[0, 1, -1, 2], [1, 1, -1, 0], [1, -1, -1, -1]])
-    answer = voted(labels, np.ones((3, 4)), 3)
-    assert answer.labels.tolist() == [1, 1, -1, 2], "a tie goes to the first answer"
-    assert answer.invalid.tolist() == [False, False, True, False]
-    np.testing.assert_allclose(answer.scores[0], [1 / 3, 2 / 3, 0])
-    np.testing.assert_allclose(answer.scores[1], [0, 1, 0])
-    np.testing.assert_allclose(answer.scores[2], 0)
-    weighted = voted(labels, np.array([[0.9, 1, 1, 0.1], [0.2, 1, 1, 0.3], [0.3, 1, 1, 1]]), 3)
-    assert weighted.labels.tolist() == [0, 1, -1, 0]
-    np.testing.assert_allclose(weighted.scores[0], [0.9 / 1.4, 0.5 / 1.4, 0], rtol=1e-6)
-
-
-def divided(prompt, sampling):
-    """Round 0 says oil, surely; rounds 1 and 2 say grain, hardly."""
-    topic, probability = ("oil", 0.9) if sampling.seed % 3 == 0 else ("grain", 0.2)
-    tokens = [("c\nReasoning: r\nLabel:", -9.0), (f" {topic}", math.log(probability))]
-    return "".join(token for token, _ in tokens), tuple(tokens)
-
-
-@pytest.mark.parametrize(
-    ("vote", "label", "share"), [("majority", 1, 2 / 3), ("weighted", 0, 9 / 13)]
-)
-def test_majority_and_weighted_votes_may_differ(vote, label, share, runtime):
-    generator = Scripted(rule=divided)
-    method = Carp(generator=generator, k=0, rounds=Rounds(number=3, vote=vote))
-    answer = fit(method, news(6), runtime).predict(["x"], runtime)["topic"]
-    assert answer.labels.tolist() == [label]
-    assert answer.scores[0, label] == pytest.approx(share, abs=1e-6)
-    assert {s.logprobs for _, s in generator.asked} == {vote == "weighted"}
-
-
-def test_a_round_without_a_label_line_does_not_outvote_sure_ones(runtime):
-    def rule(prompt, sampling):
-        if sampling.seed % 3 == 0:
-            return "oil", (("oil", -3.0),)
-        if sampling.seed % 3 == 1:
-            return "oil; banks\nReasoning: oil", (("oil; banks\nReasoning: oil", -3.0),)
-        return "Label: grain", (("Label:", -1.0), (" grain", math.log(0.4)))
-
-    method = Carp(generator=Scripted(rule=rule), k=0, rounds=Rounds(number=3, vote="weighted"))
-    answer = fit(method, news(6), runtime).predict(["x"], runtime)["topic"]
-    assert answer.labels.tolist() == [1]
-    assert answer.scores[0, 1] == pytest.approx(1.0, abs=1e-6)
-
-
-def test_where_a_round_tells_no_log_probabilities_the_rounds_of_that_text_are_counted(runtime):
-    def rule(prompt, sampling):
-        text, logprobs = divided(prompt, sampling)
-        hidden = asked_text(prompt) == "partly" and sampling.seed % 3 == 1
-        return (text, None) if hidden else (text, logprobs)
-
-    method = Carp(generator=Scripted(rule=rule), k=0, rounds=Rounds(number=3, vote="weighted"))
-    classifier = fit(method, news(6), runtime)
-    answer = classifier.predict(["partly", "wholly"], runtime)["topic"]
-    assert answer.labels.tolist() == [1, 0], "two against one, though the one is sure; by weight"
-    assert answer.scores[0].tolist() == pytest.approx([1 / 3, 2 / 3, 0])
-    assert answer.scores[1, 0] == pytest.approx(9 / 13, abs=1e-6)
-    (note,) = [note for note in classifier.notes if "majority" in note]
-    assert note.startswith("of 2 texts: 1 were voted on")
-
-
-def test_a_round_that_does_not_vote_needs_no_weight():
-    labels = np.array([[0, 0], [1, 1], [1, -1]])
-    told = np.array([[0.9, 0.9], [0.2, 0.2], [np.nan, np.nan]])
-    weights, counted = comparable(labels, told)
-    assert counted == 1
-    np.testing.assert_array_equal(weights, [[1, 0.9], [1, 0.2], [1, 1]])
-    assert voted(labels, weights, 2).labels.tolist() == [1, 0]
-
-
-def test_unreadable_rounds_do_not_vote(runtime):
-    def rule(prompt, sampling):
-        if asked_text(prompt) == "lost" or sampling.seed in (0, 1):
-            return "Reasoning: oil or grain\nLabel: either"
-        return "Label: banks"
-
-    method = Carp(generator=Scripted(rule=rule), k=0, rounds=Rounds(number=3))
-    classifier = fit(method, news(6), runtime)
-    answer = classifier.predict(["x", "lost"], runtime)["topic"]
-    assert answer.labels.tolist() == [2, -1]
-    assert answer.scores[0].tolist() == [0, 0, 1]
-    assert any("5 answers could not be read" in note for note in classifier.notes)
-    asking = replace(method, generator=Scripted(rule=rule), invalid=InvalidAnswers(policy="retry"))
-    fit(asking, news(6), runtime).predict(["x"], runtime)
-    seeds = [s.seed for _, s in asking.generator.asked]
-    assert len(seeds) == len(set(seeds)) == 5
-
-
 def test_the_farthest_demonstration_is_dropped_and_the_text_is_whole(view, runtime):
     generator = Scripted(rule=reader_rule)
     train = news(20)
@@ -351,96 +231,3 @@ def test_only_single_labels(runtime):
     tags = Task(name="tags", classes=("a", "b"), kind="multi")
     with pytest.raises(UnsupportedError, match=r"'carp'.*'tags'"):
         fit(Carp(generator=Scripted(rule=reader_rule), k=0), news(3), runtime, [tags])
-
-
-# Against a real server that speaks the OpenAI protocol.
-
-
-def served(messages) -> str:
-    return reader_rule((*user(""), *(user(message["content"])[0] for message in messages)), None)
-
-
-@pytest.fixture
-def server():
-    with OpenAIServer(served) as server:
-        yield server
-
-
-def described(server, tmp_path, **more):
-    return {
-        "kind": "endpoint",
-        "model": "scripted",
-        "base_url": server.url,
-        "api_key_env": None,
-        "machinery_only": "a scripted server",
-        "cache": str(tmp_path / "answers.sqlite"),
-        **more,
-    }
-
-
-def test_the_whole_of_carp_costs_what_the_server_counted(server, view, runtime, tmp_path):
-    corpus = Corpus(
-        name="news", tasks=(TOPIC,), train=news(30), valid=news(6, 1), test=news(12, 2), digest="d"
-    )
-    generator = build_generator(described(server, tmp_path))
-    method = Carp(generator=generator, k=4, view=view, rounds=Rounds(number=2))
-    saved = []
-    (result,) = evaluate(
-        method, corpus, runtime, seeds=[0], latency_budget_seconds=0,
-        on_fitted=lambda _, classifier: saved.append(classifier),
-    )  # fmt: skip
-    assert result.status == "ok", result.reason
-    assert result.test["topic"].value == 1.0
-    assert result.machinery_only
-    on_valid = 2 * 6
-    answers = [c for c in server.billed if "has the label" not in c.messages[-1]["content"]]
-    assert len(answers) >= on_valid + 2 * 12
-    made = [c for c in server.billed if "has the label" in c.messages[-1]["content"]]
-    assert result.fit_usage.prompt_tokens == sum(c.prompt_tokens for c in made)
-    assert result.fit_usage.completion_tokens == sum(c.completion_tokens for c in made)
-    on_test = [c for c in answers if any(t in c.messages[-1]["content"] for t in corpus.test.texts)]
-    assert result.predict_usage.prompt_tokens == sum(c.prompt_tokens for c in on_test[: 2 * 12])
-    assert generator.paid().prompt_tokens == server.prompt_tokens
-    assert generator.paid().completion_tokens == server.completion_tokens
-    # Once more with the same cache: the same figures, and the server hears nothing.
-    heard = len(server.calls)
-    again = replace(method, generator=build_generator(described(server, tmp_path)))
-    (second,) = evaluate(again, corpus, runtime, seeds=[0], latency_budget_seconds=0)
-    assert len(server.calls) == heard
-    assert second.usage.prompt_tokens == result.usage.prompt_tokens
-    assert again.generator.paid().calls == 0
-    saved[0].save(tmp_path / "saved")
-    loaded = load(tmp_path / "saved")
-    assert loaded.predict([corpus.test.texts[0]])["topic"].labels.tolist() == [0]
-
-
-@pytest.mark.parametrize("tokens", [2_000, 4_000, 8_000])
-def test_a_failed_row_bears_all_that_was_asked_until_then(tokens, server, view, runtime, tmp_path):
-    corpus = Corpus(
-        name="news", tasks=(TOPIC,), train=news(30), valid=news(6, 1), test=news(12, 2), digest="d"
-    )
-    settings = described(server, tmp_path, budget_tokens=tokens, concurrency=2)
-    method = Carp(generator=build_generator(settings), k=4, view=view, rounds=ONE_ROUND)
-    (result,) = evaluate(method, corpus, runtime, seeds=[0])
-    assert result.status == "failed" and "budget" in result.reason
-    assert result.usage.calls == len(server.billed) > 0
-    assert result.usage.prompt_tokens == server.prompt_tokens
-    assert result.usage.completion_tokens == server.completion_tokens
-    assert result.cost_usd == pytest.approx(Prices().cost(result.usage))
-
-
-def test_a_spent_budget_stops_and_the_rest_is_not_paid_again(server, view, runtime, tmp_path):
-    train, test = news(12), news(6, 2)
-    budget = Budget(tokens=3_000)
-    settings = described(server, tmp_path, concurrency=2)
-    method = Carp(
-        generator=build_generator(settings, budget=budget), k=3, view=view, rounds=ONE_ROUND
-    )
-    with pytest.raises(BudgetError):
-        fit(method, train, runtime).predict(test.texts, runtime)
-    assert 0 < server.prompt_tokens + server.completion_tokens <= 3_000
-    free = replace(method, generator=build_generator(settings))
-    answer = fit(free, train, runtime).predict(test.texts, runtime)["topic"]
-    np.testing.assert_array_equal(answer.labels, test.labels["topic"])
-    asked = [str(call.messages) for call in server.billed]
-    assert len(asked) == len(set(asked)), "nothing was paid twice"

@@ -6,25 +6,12 @@ import numpy as np
 import pytest
 from newsroom import TOPIC, news
 
-from llmembed.backbones import View, parse_reads
-from llmembed.cluster import LocalRuntime
 from llmembed.contract import Examples, Task
 from llmembed.embeddings import embed
 from llmembed.errors import ConfigError
 from llmembed.methods.demonstrations import Demonstrations, balanced_rows, gather
 
 SLOTS = Task(name="slots", classes=("O", "B-x"), kind="tokens")
-
-
-@pytest.fixture
-def view(tiny_spec) -> View:
-    return View(backbone=tiny_spec, reads=parse_reads("mean:1"))
-
-
-@pytest.fixture
-def runtime(tmp_path):
-    with LocalRuntime(tmp_path / "files") as runtime:
-        yield runtime
 
 
 @pytest.mark.parametrize(("k", "counts"), [(3, {1}), (7, {2, 3}), (9, {3})])

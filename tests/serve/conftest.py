@@ -42,3 +42,13 @@ def http_server(served_models: dict[str, Path]) -> Iterator[Callable[..., Any]]:
 def everything(http_server: Callable[..., Any]) -> Any:
     """All three models at once, without limits of their own."""
     return http_server("fused", "lexical", "both")
+
+
+@pytest.fixture(scope="session")
+def expected(served_models: dict[str, Path]) -> Any:
+    """What ``fused`` answers to ``http_asking.TEXTS`` without a server."""
+    from http_asking import TEXTS
+
+    from llmembed.methods import load
+
+    return load(served_models["fused"]).predict(TEXTS)["topic"]

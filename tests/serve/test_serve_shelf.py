@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -27,8 +28,9 @@ def lexical(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 
 @pytest.fixture
-def put(tmp_path: Path, lexical: Any) -> Callable[[float], Any]:
+def put(tmp_path: Path, lexical: Any, empty_database: Path) -> Callable[[float], Any]:
     """Registers a version of ``news`` with a score."""
+    shutil.copy(empty_database, tmp_path / "mlflow.db")
 
     def put(score: float) -> Any:
         return registered(lexical, "news", tmp_path, score=score, at=tmp_path / f"v{score}")
@@ -36,8 +38,10 @@ def put(tmp_path: Path, lexical: Any) -> Callable[[float], Any]:
     return put
 
 
-def served(files: Path, **more: Any) -> Server:
-    return Server(load_settings({"models": ["news"], "files": str(files), **more}))
+def served(files: Path, model: str | Path = "news", *, known: Any = None, **more: Any) -> Server:
+    """A replica of one model, not started; ``known``: versions that worked."""
+    settings = load_settings({"models": [str(model)], "files": str(files), **more})
+    return Server(settings, known=known)
 
 
 def test_a_moved_alias_is_followed_and_the_old_one_answers_what_it_has(
@@ -86,15 +90,14 @@ def test_a_replica_that_starts_falls_back_to_the_version_known_to_work(
 ) -> None:
     async def main() -> None:
         put(0.8)
-        settings = load_settings({"models": ["news"], "files": str(tmp_path)})
         kept = {path.parent.parent.parent for path in tmp_path.rglob("classifier.json")}
         put(0.9)
         for manifest in (tmp_path / "mlartifacts").rglob("classifier.json"):
             if manifest.parent.parent.parent not in kept:
                 manifest.unlink()
         with pytest.raises(ModelError):
-            await Server(settings).start()
-        server = Server(settings, known={"news": 1})
+            await served(tmp_path).start()
+        server = served(tmp_path, known={"news": 1})
         await server.start()
         assert (await server.predict(["oil"])).seat.version == 1
         await server.stop()
@@ -178,7 +181,7 @@ def test_drift_tells_other_answers_from_the_same(tmp_path: Path, lexical: Any) -
 
     def index_after(texts: list[str]) -> float:
         async def main() -> float:
-            server = Server(load_settings({"models": [str(folder)], "files": str(tmp_path)}))
+            server = served(tmp_path, folder)
             await server.start()
             await server.predict(texts[:150])
             (family,) = [f for f in server.families() if f["name"] == "llmembed_drift_psi"]
@@ -196,7 +199,7 @@ def test_of_a_version_that_retired_no_drift_is_told(tmp_path: Path, lexical: Any
     (folder / "validation.json").write_text('{"topic": {"texts": 30, "labels": {"oil": 1.0}}}')
 
     async def main() -> list[int]:
-        server = Server(load_settings({"models": [str(folder)], "files": str(tmp_path)}))
+        server = served(tmp_path, folder)
         await server.start()
         await server.predict(list(examples(150, seed=3).texts))
         counts = []
@@ -211,6 +214,5 @@ def test_of_a_version_that_retired_no_drift_is_told(tmp_path: Path, lexical: Any
 
 def test_no_such_model_is_one_sentence(tmp_path: Path, put: Callable[[float], Any]) -> None:
     put(0.8)
-    server = Server(load_settings({"models": ["nothing"], "files": str(tmp_path)}))
     with pytest.raises(ModelError, match="nothing"):
-        asyncio.run(server.start())
+        asyncio.run(served(tmp_path, "nothing").start())

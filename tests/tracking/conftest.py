@@ -1,4 +1,4 @@
-"""One empty MLflow database, made once (its migrations take seconds) and copied for each test."""
+"""MLflow databases that are there already, and a classifier to register."""
 
 from __future__ import annotations
 
@@ -9,13 +9,6 @@ from pathlib import Path
 import pytest
 
 from llmembed.tracking import Tracking
-
-
-@pytest.fixture(scope="session")
-def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("empty")
-    Tracking(f"sqlite:///{folder / 'mlflow.db'}", files=folder).client.search_experiments()
-    return folder / "mlflow.db"
 
 
 @pytest.fixture
