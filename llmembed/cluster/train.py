@@ -31,6 +31,7 @@ def train(
     files: str,
     gpus: bool,
     threads: int | None = 1,
+    cpus: float | None = None,
     deepspeed: Mapping[str, Any] | None = None,
     run: str | None = None,
     listen: Callable[[Mapping[str, float]], None] | None = None,
@@ -40,7 +41,8 @@ def train(
 
     Every rank must report folders equally often; what they hold is merged into one checkpoint below
     ``files``/train, of which the last ``KEPT`` stay. ``threads``: of each worker, None for its
-    share of the machine's cores. ``deepspeed``: its configuration, handed on. ``run``: goes on
+    share of the machine's cores; ``cpus``: that each holds of Ray's, by default as many.
+    ``deepspeed``: its configuration, handed on. ``run``: goes on
     with what was begun under that name, unless that is still at work. ``listen`` hears what the
     first rank reports. Raises an error of our tree."""
     from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
@@ -60,7 +62,10 @@ def train(
                 scaling_config=ScalingConfig(
                     num_workers=workers,
                     use_gpu=gpus,
-                    resources_per_worker={"CPU": threads or 1, **({"GPU": 1} if gpus else {})},
+                    resources_per_worker={
+                        "CPU": cpus or threads or 1,
+                        **({"GPU": 1} if gpus else {}),
+                    },
                 ),
                 run_config=RunConfig(
                     name=unique,
