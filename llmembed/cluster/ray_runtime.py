@@ -212,10 +212,11 @@ class RayRuntime:
             gpus=gpus,
             # Without GPUs the workers share the cores; a single one may use them all. Beside GPUs
             # they are not counted, yet an offloaded optimiser works on them.
-            threads=_threads(gpus, workers, self._session.cores) if shared is not None else 1,
+            threads=_threads(gpus, workers, self._cores()) if shared is not None else 1,
+            cpus=None if self._portion is None else self._portion.cpus,
             deepspeed=None if shared is None else shared.deepspeed,
-            # Another number of workers can't read DeepSpeed's checkpoints.
-            run=f"{sharding.run}-{workers}x{shared.zero}"
+            # Of any number of workers; what one ZeRO stage writes another can't read.
+            run=f"{sharding.run}-{'off' if shared.zero is None else shared.zero}"
             if sharding is not None and shared is not None and sharding.run
             else None,
             listen=listen,

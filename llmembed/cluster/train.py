@@ -114,10 +114,23 @@ def _loop(config: dict[str, Any]) -> None:
     resumed = ray.train.get_checkpoint()
     share = max(1, cores_here() // context.get_local_world_size())
     _use_threads(config["threads"] or share)
-    if config["deepspeed"] is not None:
-        from llmembed.cluster.deepspeed import prepare
+    here, deepspeed = _local(resumed), config["deepspeed"]
+    if deepspeed is not None:
+        from llmembed.cluster.deepspeed import going_on, prepare
 
         prepare(gpus=config["gpus"])
+        if resumed is not None and here is not None:
+            import torch.distributed
+
+            # A folder that all see is converted once, copies of it each by its owner.
+            first = str(here) != str(resumed.path) or context.get_world_rank() == 0
+            deepspeed = going_on(
+                deepspeed,
+                here,
+                workers=context.get_world_size(),
+                converts=first,
+                wait=torch.distributed.barrier,
+            )
     waiting: dict[str, float] = {}
 
     def report(metrics: Mapping[str, float], folder: Path | None = None) -> None:
@@ -135,8 +148,8 @@ def _loop(config: dict[str, Any]) -> None:
             rank=context.get_world_rank(),
             world_size=context.get_world_size(),
             report=report,
-            resume_from=_local(resumed),
-            deepspeed=config["deepspeed"],
+            resume_from=here,
+            deepspeed=deepspeed,
         )
     )
     if waiting:
