@@ -54,17 +54,28 @@ def run(
     jobs: list[list[Planned]], sweep: Sweep, data: SharedData, folder: Path, concurrent: int
 ) -> dict[str, Any]:
     """One way of running the grid: wall-clock and training seconds, accuracies by fit."""
-    from tune.trials import Work, run_trials
+    from ray import tune
+
+    from tune.heads import GRACE_EPOCHS, Work, run_trial
+    from tune.trials import Trials, run_trials
 
     records: list[Record] = []
     start = time.perf_counter()
     run_trials(
         jobs,
-        Work(sweep=sweep, data=data, threads=1, by_epoch=False),
+        Trials(
+            trainable=tune.with_parameters(
+                run_trial, work=Work(sweep=sweep, data=data, threads=1, by_epoch=False)
+            ),
+            resources={"cpu": 1.0},
+            concurrent=concurrent,
+            reuse_actors=True,
+            longest=1000,
+            grace=GRACE_EPOCHS,
+        ),
+        sweep,
         folder=Path(tempfile.mkdtemp(dir=folder)),
-        concurrent=concurrent,
         count=len(jobs),
-        gpus=0.0,
         on_record=records.append,
         on_tick=lambda running: None,
     )

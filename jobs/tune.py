@@ -1,5 +1,5 @@
 """`ray job submit --working-dir . -- python -m jobs.tune …`:
-search fusions and heads with Ray Tune.
+search fusions and heads, or how a model is fine-tuned, with Ray Tune.
 
 The options are those of `llmembed tune`; the cluster is the one the job runs on.
 """

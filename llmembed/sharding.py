@@ -18,8 +18,8 @@ class Sharding:
     weights) wait in the machines' memory. ``bf16``: weights and gradients are kept in bfloat16
     under DeepSpeed. ``batch``: rows of one optimiser step; the workers share it evenly.
     ``checkpointed``: activations are computed again in the backward pass. ``run`` names the work:
-    what an earlier process began under this name, shared out alike, goes on from its last
-    checkpoint.
+    what an earlier process began under this name and ZeRO stage, on however many workers, goes on
+    from its last checkpoint.
     """
 
     parameters: int

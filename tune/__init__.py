@@ -1,4 +1,4 @@
-"""Searches over fusions and heads, on Ray Tune.
+"""Searches over fusions and heads, or over how a model is fine-tuned, on Ray Tune.
 
 ::
 
@@ -6,8 +6,16 @@
     found = start(sweep)                     # or resume("r8-20260101-120000", files=...)
     found.winner, found.front, found.test
 
-Embeddings are extracted before the search starts and memory-mapped by every trial; validation
-chooses, test is read once, by the winner. Ray Tune is imported here and nowhere else.
+    search      a sweep from beginning to end
+    settings    what a space's YAML may say; ``dimensions``, ``training``: of its dimensions
+    spaces      configurations, and the walks through them; ``tpe``: Optuna's
+    heads       fusions and heads: embeddings extracted once, mapped by every trial
+    models      models trained whole: each trial starts a training on Ray Train
+    trials      what both have of Ray Tune
+    ledger      what is finished, on disk
+    winning     the winner fitted anew, test read once
+
+Validation chooses, test is read once, by the winner. Ray Tune is imported here and nowhere else.
 """
 
 from __future__ import annotations

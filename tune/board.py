@@ -8,8 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from tune.ledger import Record
-from tune.spaces import Configuration
+from tune.ledger import AnyConfiguration, Record
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -24,7 +23,7 @@ TIE = 1e-9
 class Standing:
     """One configuration over its fits that went well. ``figures``: means over them."""
 
-    configuration: Configuration
+    configuration: AnyConfiguration
     seeds: int
     accuracy: float
     sd: float | None
@@ -34,7 +33,7 @@ class Standing:
 def standings(records: Mapping[str, Record]) -> list[Standing]:
     """Best mean validation accuracy first; ties go to fewer parameters. Configurations of which a
     fit failed are no candidates: the next seed might fail too."""
-    fits: dict[Configuration, list[Record]] = {}
+    fits: dict[AnyConfiguration, list[Record]] = {}
     for record in records.values():
         fits.setdefault(record.planned.configuration, []).append(record)
     found = []
@@ -64,13 +63,13 @@ def pareto(found: Sequence[Standing], objective: str) -> list[Standing]:
     return kept
 
 
-def words(configuration: Configuration, others: Sequence[Configuration]) -> str:
+def words(configuration: AnyConfiguration, others: Sequence[AnyConfiguration]) -> str:
     """What tells ``configuration`` from the others, in a line."""
-    own = configuration.differing([*others, configuration])
-    own.setdefault("fusion", configuration.fusion)
-    fusion = own.pop("fusion")
+    everyone: Any = [*others, configuration]  # of one sweep, so of one kind
+    own = configuration.differing(everyone)
+    own.pop("fusion", None)
     rest = " ".join(f"{key}={_short(value)}" for key, value in own.items())
-    return f"{fusion} {rest}".strip()
+    return f"{configuration.title} {rest}".strip()
 
 
 def _short(value: Any) -> str:
@@ -160,7 +159,7 @@ class Live:
         said += f", {self._failed} failed" if self._failed else ""
         said += f", {_clock(spent)} so far, about {_clock(left)} left"
         if best:
-            said += f"; best {best[0].accuracy:.4f} {best[0].configuration.fusion}"
+            said += f"; best {best[0].accuracy:.4f} {best[0].configuration.title}"
         return said
 
 

@@ -19,7 +19,9 @@ from typing import Any, Literal
 
 from llmembed.errors import ConfigError
 from tune.spaces import Configuration
+from tune.training import TrainingConfiguration
 
+AnyConfiguration = Configuration | TrainingConfiguration
 Status = Literal["ok", "failed", "stopped"]
 
 
@@ -27,12 +29,21 @@ Status = Literal["ok", "failed", "stopped"]
 class Planned:
     """One fit to be made: a configuration and a seed."""
 
-    configuration: Configuration
+    configuration: AnyConfiguration
     seed: int
 
     @property
     def id(self) -> str:
         return f"{self.configuration.id}-{self.seed}"
+
+    def to_json(self) -> dict[str, Any]:
+        return {"configuration": self.configuration.to_json(), "seed": self.seed}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Planned:
+        told = data["configuration"]
+        read: type[AnyConfiguration] = TrainingConfiguration if "kind" in told else Configuration
+        return cls(configuration=read.from_json(told), seed=data["seed"])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,10 +52,10 @@ class Record:
 
     ``failed`` has its ``reason``; ``stopped`` was ended early by the search and is no candidate.
     ``figures``: ``valid_accuracy`` (mean over tasks; F1 for ``multi``), ``valid_accuracy/TASK``,
-    ``valid_loss``, ``seconds``, ``energy_joules``, ``latency_seconds`` (of fusion and head at batch
-    1), ``parameters``, ``epochs``. A grouped fit's seconds and joules are its share of the group's,
-    by parameters. ``history``: validation accuracy by epoch where the fit was alone. ``run``: the
-    MLflow run that tells it.
+    ``valid_loss`` (of heads), ``seconds``, ``energy_joules``, ``latency_seconds`` (of fusion and
+    head at batch 1; of a model trained whole, of all of it), ``parameters``, ``epochs``. A grouped
+    fit's seconds and joules are its share of the group's, by parameters. ``history``: validation
+    accuracy by epoch where the fit was alone. ``run``: the MLflow run that tells it.
     """
 
     planned: Planned
@@ -58,18 +69,12 @@ class Record:
 
     def to_json(self) -> dict[str, Any]:
         own = asdict(self)
-        own["planned"] = {
-            "configuration": self.planned.configuration.to_json(),
-            "seed": self.planned.seed,
-        }
+        own["planned"] = self.planned.to_json()
         return {**own, "figures": dict(self.figures), "history": list(self.history)}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Record:
-        planned = Planned(
-            configuration=Configuration.from_json(data["planned"]["configuration"]),
-            seed=data["planned"]["seed"],
-        )
+        planned = Planned.from_json(data["planned"])
         return cls(**{**data, "planned": planned, "history": tuple(data["history"])})
 
 

@@ -12,10 +12,11 @@ from llmembed.evaluation.pictures import BLUE, COLOURS, GREY, VERMILION
 from llmembed.fusion import FUSIONS
 from tune.board import Standing
 from tune.ledger import Record
+from tune.training import TrainingConfiguration
 
 AXIS = {
-    "energy_joules": "joules to fit (head only)",
-    "latency_seconds": "seconds for fusion and head, one text",
+    "energy_joules": "joules to fit (of a frozen model: the head only)",
+    "latency_seconds": "seconds for one text (of a frozen model: fusion and head)",
     "parameters": "parameters trained",
 }
 
@@ -25,7 +26,7 @@ def by_fusion(records: Mapping[str, Record], path: Path) -> Path:
     values: dict[str, list[float]] = {}
     for record in records.values():
         if record.status == "ok":
-            fusion = record.planned.configuration.fusion
+            fusion = record.planned.configuration.title
             values.setdefault(fusion, []).append(record.figures["valid_accuracy"])
     names = [name for name in FUSIONS if name in values]
     figure, axes = _figure(8.0, 0.8 + 0.3 * len(names))
@@ -45,8 +46,9 @@ def by_sigma(records: Mapping[str, Record], path: Path) -> Path:
     values: dict[str, dict[float, list[float]]] = {}
     for record in records.values():
         c = record.planned.configuration
-        if record.status == "ok" and c.sigma is not None:
-            own = values.setdefault(c.fusion, {}).setdefault(c.sigma, [])
+        sigma = getattr(c, "sigma", None)
+        if record.status == "ok" and sigma is not None:
+            own = values.setdefault(c.title, {}).setdefault(sigma, [])
             own.append(record.figures["valid_accuracy"])
     figure, axes = _figure(6.5, 4.0)
     for colour, (name, at) in zip(COLOURS, sorted(values.items()), strict=False):
@@ -59,6 +61,31 @@ def by_sigma(records: Mapping[str, Record], path: Path) -> Path:
     axes.set_ylabel("validation accuracy")
     axes.legend(frameon=False)
     return _save(figure, axes, path)
+
+
+def by_setting(records: Mapping[str, Record], found: Sequence[Any], folder: Path) -> list[Path]:
+    """Validation accuracy of every fit against each setting in which configurations differ, a
+    picture each; ``found``: the configurations."""
+    names = list(dict.fromkeys(name for each in found for name in each.differing(found)))
+    drawn = []
+    for name in names:
+        points = [
+            (dict(record.planned.configuration.settings)[name], record.figures["valid_accuracy"])
+            for record in records.values()
+            if record.status == "ok"
+            and isinstance(record.planned.configuration, TrainingConfiguration)
+            and name in dict(record.planned.configuration.settings)
+        ]
+        figure, axes = _figure(6.5, 4.0)
+        numbers = all(type(value) in (int, float) for value, _ in points)
+        xs = [value if numbers else str(value) for value, _ in points]
+        axes.plot(xs, [accuracy for _, accuracy in points], "o", color=BLUE, ms=4)
+        if numbers and min(xs) > 0 and max(xs) >= 10 * min(xs):
+            axes.set_xscale("log")
+        axes.set_xlabel(name)
+        axes.set_ylabel("validation accuracy")
+        drawn.append(_save(figure, axes, folder / f"accuracy_by_{name.replace('.', '_')}.png"))
+    return drawn
 
 
 def front(found: Sequence[Standing], kept: Sequence[Standing], cost: str, path: Path) -> Path:
@@ -77,7 +104,7 @@ def front(found: Sequence[Standing], kept: Sequence[Standing], cost: str, path: 
     axes.plot(xs, ys, "o", color=VERMILION, ms=6)
     for number, each in enumerate(kept):
         axes.annotate(
-            each.configuration.fusion,
+            each.configuration.title,
             (each.figures[cost], each.accuracy),
             textcoords="offset points",
             xytext=(5, -12 if number % 2 else 6),

@@ -12,6 +12,7 @@ from llmembed.tracking import Driver, Run, Tracking
 from tune.board import Standing, pareto, words
 from tune.ledger import Ledger, Record
 from tune.settings import Sweep
+from tune.training import TrainingConfiguration
 
 if TYPE_CHECKING:
     from llmembed.texts import Corpus
@@ -43,15 +44,17 @@ def log_corpus_once(run: Run, sweep: Sweep, corpus: Corpus) -> None:
     from llmembed.experiment import FusedSettings
     from llmembed.pipelines.recording import log_corpus
 
-    log_corpus(run, sweep.experiment({"tuned": FusedSettings(kind="fused")}), corpus)
-    run.params({"search": sweep.search.model_dump(), "space": sweep.space, "head": sweep.head})
+    method = sweep.method or FusedSettings(kind="fused")
+    log_corpus(run, sweep.experiment({"tuned": method}), corpus)
+    run.params({"search": sweep.search.model_dump(), "space": sweep.space})
+    told = {"head": sweep.head} if sweep.method is None else {"method": method.model_dump()}
+    run.params(told)
     run.json(sweep.model_dump(mode="json"), "sweep.json")
 
 
 def log_fit(parent: Run, ledger: Ledger, record: Record, corpus: Corpus) -> None:
     """One fit as a nested run; its params are flat, as parallel coordinates want them."""
-    c, seed = record.planned.configuration, record.planned.seed
-    name = f"{c.fusion}{'' if c.sigma is None else f' sigma {c.sigma:g}'} seed {seed}"
+    name = f"{record.planned.configuration.run_name} seed {record.planned.seed}"
     tags = {
         "llmembed.fit": record.planned.id,
         "llmembed.status": record.status,
@@ -133,15 +136,21 @@ def draw_all(
     found: Sequence[Standing],
     objective: str | None,
 ) -> None:
-    from tune.pictures import by_fusion, by_sigma, front
+    from tune.pictures import by_fusion, by_setting, by_sigma, front
 
     if not found:
         return
+    told = [each.configuration for each in found]
+    trained = isinstance(told[0], TrainingConfiguration)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        drawn = [by_fusion(records, folder / "accuracy_by_fusion.png")]
-        if len({each.configuration.sigma for each in found} - {None}) > 1:
-            drawn.append(by_sigma(records, folder / "accuracy_by_sigma.png"))
+        drawn = []
+        if trained:
+            drawn += by_setting(records, told, folder)
+        else:
+            drawn.append(by_fusion(records, folder / "accuracy_by_fusion.png"))
+            if len({getattr(each, "sigma", None) for each in told} - {None}) > 1:
+                drawn.append(by_sigma(records, folder / "accuracy_by_sigma.png"))
         cost = objective or "parameters"
         drawn.append(front(found, pareto(found, cost), cost, folder / "pareto_front.png"))
         for path in drawn:

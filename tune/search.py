@@ -1,4 +1,4 @@
-"""A sweep from beginning to end: extract, search, refit the best, name a winner, read test once."""
+"""A sweep from beginning to end: search, refit the best, name a winner, read test once."""
 
 from __future__ import annotations
 
@@ -10,15 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from llmembed.contract import Runtime
 from llmembed.errors import ConfigError
-from llmembed.pipelines.assembler import Assembler
 from llmembed.pipelines.assembly import described, files_folder, make_corpus, make_runtime
 from llmembed.pipelines.printing import console, say_corpus, write_json
 from tune.board import Live, Standing, pareto, standings
-from tune.data import SharedData, share
 from tune.ledger import Ledger, Planned, Record
 from tune.recording import log_corpus_once, log_fit, log_outcome, reopened
 from tune.settings import Sweep, sweep_from
-from tune.spaces import Range, Space
 from tune.telling import Found, files_option, say, to_json
 
 if TYPE_CHECKING:
@@ -67,7 +64,7 @@ def _check(sweep: Sweep) -> None:
             "search.seeds: with early stopping each configuration is searched with one seed; "
             "search.final_seeds says how often the best are refitted"
         )
-    _ = settings.trains_groups
+    _ = sweep.trains_groups
     if sweep.runtime.local:
         raise ConfigError("runtime.local: a sweep runs on Ray; it starts one here by itself")
 
@@ -134,27 +131,14 @@ class _Search:
         out: Any,
         session: Session,
     ) -> None:
-        self.session = session
         self.sweep, self.ledger, self.runtime = sweep, ledger, runtime
         self.corpus, self.run, self.out = corpus, run, out
         self.objective = sweep.search.second_objective
-        views = self._views()
-        shapes = {name: (len(v.reads), v.backbone.width) for name, v in views.items()}
-        self.space: Space = sweep.make_space(shapes)
-        lexical = self.space.dimensions.get("lexical", ())
-        if isinstance(lexical, Range):
-            raise ConfigError("space.lexical: give the widths as a list, each is fitted once")
-        self.data: SharedData = share(
-            corpus, views, runtime, lexical, ledger.folder, lambda words: out.print(words)
-        )
-
-    def _views(self) -> Mapping[str, Any]:
-        """Every named view, each backbone resolved once with all reads that any view wants."""
-        from llmembed.experiment import FusedSettings
-
-        every = FusedSettings(kind="fused", views=dict(self.sweep.views))
-        assembler = Assembler(self.sweep.experiment({"every view": every}))
-        return {n: assembler.view(w, f"views.{n}") for n, w in self.sweep.views.items()}
+        if sweep.method is None:
+            from tune.heads import Heads as Kind
+        else:
+            from tune.models import Models as Kind  # type: ignore[assignment]
+        self.kind = Kind(sweep, ledger, runtime, corpus, session, lambda words: out.print(words))
 
     def whole(self) -> Found:
         log_corpus_once(self.run, self.sweep, self.corpus)
@@ -171,6 +155,7 @@ class _Search:
                 for s in range(self.sweep.search.final_seeds)
             ]
         )
+        self.kind.close()
         found = standings(self.ledger.records)
         chosen = {each.configuration for each in finalists}
         told = self.ledger.facts.get("outcome")
@@ -223,9 +208,9 @@ class _Search:
             self._suggested()
             return
         if settings.algorithm == "grid":
-            chosen = self.space.grid()
+            chosen: Sequence[Any] = self.kind.space.grid()
         else:
-            chosen = self.space.random(settings.trials, settings.seed)
+            chosen = self.kind.space.random(settings.trials, settings.seed)
         self.out.print(f"{len(chosen)} configurations, {settings.seeds} fits of each")
         self._fit([Planned(configuration=c, seed=s) for c in chosen for s in range(settings.seeds)])
 
@@ -236,17 +221,12 @@ class _Search:
 
     def _fit(self, planned: Sequence[Planned]) -> None:
         """Run what the ledger does not hold; groups whose process died are tried one by one."""
-        from tune.fitting import CACHE_BYTES, grouped
-
-        grouping = self.sweep.search.trains_groups
+        grouping = self.sweep.trains_groups
         for together in (True, False) if grouping else (False,):
             missing = [each for each in planned if each.id not in self.ledger.records]
             if not missing:
                 return
-            jobs = [[each] for each in missing]
-            if together:
-                limit = None if self._gpus() else CACHE_BYTES
-                jobs = grouped(missing, self.data, self.sweep.head_of, most_bytes=limit)
+            jobs = self.kind.groups(missing) if together else [[each] for each in missing]
             self._run(jobs, total=len(missing), count=len(jobs))
 
     def _suggested(self) -> None:
@@ -255,7 +235,7 @@ class _Search:
         settings = self.sweep.search
         past = len({r.planned.configuration for r in self.ledger.records.values()})
         searcher = Tpe(
-            self.space,
+            self.kind.space,
             self.ledger,
             self._values,
             count=settings.trials,
@@ -276,53 +256,24 @@ class _Search:
             return None
         return [sum(r.figures[name] for r in own) / len(own) for name in names]
 
-    def _gpus(self) -> float:
-        import ray
-
-        offered: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
-        return offered.get("GPU", 0.0)
-
     def _run(self, jobs: Any, *, total: int, count: int) -> None:
-        from tune.trials import Work, run_trials
+        from tune.trials import run_trials
 
-        session = self.session
-        asked = self.sweep.search.concurrent
-        concurrent = max(1, min(session.cores, count)) if asked == "auto" else asked
-        gpus = self._gpus()
-        each = self.sweep.runtime.gpus_per_actor
-        work = Work(
-            sweep=self.sweep,
-            data=self._with_copies(session.nodes),
-            threads=max(1, session.cores // concurrent) if session.nodes == 1 else 1,
-            by_epoch=self.sweep.search.stopping != "none",
-        )
+        trials = self.kind.trials(count)
         with Live(self.out, total, self.objective) as live:
 
             def heard(record: Record) -> None:
                 if self.ledger.write(record):
                     log_fit(self.run, self.ledger, record, self.corpus)
                     live.heard(record, self.ledger.records)
+                self.kind.over(record.planned)
 
             run_trials(
                 jobs,
-                work,
+                trials,
+                self.sweep,
                 folder=self.ledger.folder,
-                concurrent=concurrent,
                 count=count,
-                gpus=0.0 if not gpus else (1 / 4 if each == "auto" else float(each)),
                 on_record=heard,
                 on_tick=live.tick,
             )
-
-    def _with_copies(self, nodes: int) -> SharedData:
-        """On several machines the arrays also go into Ray's shared memory, once a machine."""
-        if nodes == 1:
-            return self.data
-        from dataclasses import replace
-
-        import numpy as np
-        import ray
-
-        paths = [*self.data.arrays.values(), *self.data.lexical.values()]
-        copies = {path: ray.put(np.load(path, mmap_mode="r")) for path in paths}
-        return replace(self.data, copies=copies)

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from llmembed.errors import ConfigError
 from llmembed.experiment import (
     BackboneSettings,
     Data,
+    DecoderSettings,
+    EncoderSettings,
     Experiment,
     FusedSettings,
     PriceSettings,
@@ -21,7 +30,16 @@ from llmembed.experiment import (
     TrackingSettings,
     head_config,
 )
-from tune.spaces import DIMENSIONS, Configuration, Dimension, Range, Space
+from tune.dimensions import OF_HEAD, dimension, suggest
+from tune.ledger import AnyConfiguration
+from tune.spaces import DIMENSIONS, Configuration, Dimension, Space
+from tune.training import (
+    MethodSettings,
+    TrainingConfiguration,
+    TrainingSpace,
+    training_dimension,
+    with_settings,
+)
 
 READY = Path(__file__).parent / "ready"
 OBJECTIVES = ("energy_joules", "latency_seconds", "parameters")
@@ -60,7 +78,8 @@ class SearchSettings(BaseModel):
 
 
 class Sweep(BaseModel):
-    """A whole sweep: the data, the views, the space, the search."""
+    """A whole sweep: the data, the space, the search, and either ``views`` of frozen backbones,
+    over which fusions and heads are searched, or a ``method`` that trains a whole model."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -72,6 +91,7 @@ class Sweep(BaseModel):
         "B": "encoder pooler",
         "R": "encoder cls:1",
     }
+    method: MethodSettings | None = Field(None, discriminator="kind")
     space: dict[str, Any]
     head: dict[str, Any] = Field({}, description="settings of every head, as in an experiment")
     search: SearchSettings = SearchSettings()
@@ -79,12 +99,32 @@ class Sweep(BaseModel):
     tracking: TrackingSettings = TrackingSettings()
     prices: PriceSettings = PriceSettings()
 
+    @field_validator("method", mode="before")
+    @classmethod
+    def _trained_whole(cls, method: Any) -> Any:
+        known = {"encoder": EncoderSettings, "decoder": DecoderSettings}
+        if isinstance(method, Mapping) and method.get("kind") not in known:
+            raise ValueError(
+                f"kind is {method.get('kind')!r}: expected encoder or decoder, which are trained "
+                "whole; fusions and heads are searched without `method`"
+            )
+        return method
+
     @field_validator("space")
     @classmethod
-    def _dimensions(cls, space: dict[str, Any]) -> dict[str, Any]:
+    def _dimensions(cls, space: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
+        if "method" not in info.data:
+            return space  # that it is wrong is said first
+        method = info.data["method"]
+        if method is not None:
+            if not space:
+                raise ValueError("names no dimension, such as learning_rate")
+            for name, value in space.items():
+                training_dimension(method, name, value)
+            return space
         for name, value in space.items():
             if name not in DIMENSIONS:
-                raise ValueError(f"unknown dimension {name!r}{_suggest(name, DIMENSIONS)}")
+                raise ValueError(f"unknown dimension {name!r}{suggest(name, DIMENSIONS)}")
             dimension(name, value)
         if "fusion" not in space:
             raise ValueError("fusion is missing: name one or several fusions")
@@ -96,10 +136,49 @@ class Sweep(BaseModel):
         head_config(head)
         return head
 
+    @model_validator(mode="after")
+    def _one_kind(self) -> Sweep:
+        for name in ("backbones", "views", "head") if self.method is not None else ():
+            if getattr(self, name) != type(self).model_fields[name].default:
+                raise ValueError(
+                    f"{name} is for searches over fusions and heads; beside method, which is "
+                    "trained whole, it has no effect: leave it out"
+                )
+        return self
+
+    @property
+    def trains_groups(self) -> bool:
+        """Whether fits of equal shape are trained side by side in one trial."""
+        if self.method is None:
+            return self.search.trains_groups
+        if self.search.grouped is True:
+            raise ConfigError("search.grouped: whole models are trained one by one, each by itself")
+        return False
+
+    def training_space(self) -> TrainingSpace:
+        """Of ``method``."""
+        assert self.method is not None
+        named = {n: training_dimension(self.method, n, v) for n, v in self.space.items()}
+        steps = self.method.training.get("max_steps") is not None
+        return TrainingSpace(
+            dimensions=named,
+            kind=self.method.kind,
+            max_steps=steps or self.method.training.get("recipe") == "paper-decoder",
+        )
+
+    def method_of(
+        self, configuration: AnyConfiguration
+    ) -> FusedSettings | EncoderSettings | DecoderSettings:
+        """The settings of the method that ``configuration`` is."""
+        if isinstance(configuration, TrainingConfiguration):
+            assert self.method is not None
+            return with_settings(self.method, dict(configuration.settings))
+        return self.fused(configuration)
+
     def make_space(self, shapes: Mapping[str, tuple[int, int]]) -> Space:
         """``shapes``: view -> (L, D)."""
         head = head_config(self.head)
-        fixed = {name: (getattr(head, name),) for name in _OF_HEAD} | {"head": (head.kind,)}
+        fixed = {name: (getattr(head, name),) for name in OF_HEAD} | {"head": (head.kind,)}
         named: dict[str, Dimension] = {
             **fixed,
             **{name: dimension(name, value) for name, value in self.space.items()},
@@ -109,7 +188,7 @@ class Sweep(BaseModel):
             for value in values if isinstance(values, tuple) else ():
                 for view in (value,) if name == "primary" else value:
                     if view not in shapes:
-                        raise ConfigError(f"space.{name}: no view {view!r}{_suggest(view, shapes)}")
+                        raise ConfigError(f"space.{name}: no view {view!r}{suggest(view, shapes)}")
         return Space(dimensions=named, shapes=shapes)
 
     def fused(self, configuration: Configuration) -> FusedSettings:
@@ -137,12 +216,12 @@ class Sweep(BaseModel):
 
     def head_of(self, c: Configuration) -> dict[str, Any]:
         """The head's settings under ``configuration``, as an experiment says them."""
-        own = {name: getattr(c, name) for name in _OF_HEAD}
+        own = {name: getattr(c, name) for name in OF_HEAD}
         own["widths"] = None if c.widths is None else list(c.widths)
         kept = {key: value for key, value in own.items() if value is not None}
         return {**self.head, "kind": c.head, **kept}
 
-    def experiment(self, methods: Mapping[str, FusedSettings]) -> Experiment:
+    def experiment(self, methods: Mapping[str, Any]) -> Experiment:
         """The experiment that fits ``methods`` on this sweep's data."""
         return Experiment(
             description=self.description,
@@ -155,83 +234,6 @@ class Sweep(BaseModel):
             tracking=self.tracking,
             prices=self.prices,
         )
-
-
-def dimension(name: str, value: Any) -> Dimension:
-    """One value, a list of choices, or ``{low, high, log, steps}``. Raises ``ConfigError``."""
-    from llmembed.fusion import FUSIONS
-
-    if isinstance(value, Mapping):
-        known = ("low", "high", "log", "steps")
-        for key in value:
-            if key not in known:
-                raise ConfigError(f"{name}: unknown key {key!r}{_suggest(key, known)}")
-        if not {"low", "high"} <= set(value):
-            raise ConfigError(f"{name}: a range needs low and high")
-        if name not in _NUMBERS:
-            raise ConfigError(f"{name}: expected a value or a list of choices, not a range")
-        return Range(**value, whole=name in _WHOLE)
-    choices = value if isinstance(value, list) else [value]
-    if name in ("extras", "widths") and choices and not isinstance(choices[0], list):
-        choices = [choices]  # one flat list is one choice
-    if not choices:
-        raise ConfigError(f"{name}: an empty list of choices")
-    if name == "fusion":
-        if choices == ["all"]:
-            choices = list(FUSIONS)
-        for fusion in choices:
-            if fusion not in FUSIONS:
-                raise ConfigError(f"fusion: unknown name {fusion!r}{_suggest(fusion, FUSIONS)}")
-    return tuple(_choice(name, each) for each in choices)
-
-
-_OF_HEAD = (
-    "widths",
-    "dropout",
-    "learning_rate",
-    "weight_decay",
-    "batch",
-    "class_weights",
-    "label_smoothing",
-)
-_NUMBERS = {"sigma", "width", "align_dropout", "lexical", *_OF_HEAD} - {"widths", "class_weights"}
-_WHOLE = {"width", "lexical", "batch"}
-_LISTS = {"depths", "extras", "widths"}
-
-
-def _choice(name: str, value: Any) -> Any:
-    """One choice, checked by building what it is a setting of."""
-    if name == "depths":
-        value = _depths(value) if isinstance(value, (str, int)) else value
-    if name in _LISTS:
-        values = tuple(value) if isinstance(value, (list, tuple)) else None
-        kind = str if name == "extras" else int
-        if values is None or not all(type(each) is kind for each in values):
-            raise ConfigError(f"{name}: expected a list, got {value!r}")
-        return values
-    if name in _NUMBERS and value is None and name == "width":
-        return None
-    if name in _NUMBERS and (isinstance(value, bool) or not isinstance(value, (int, float))):
-        raise ConfigError(f"{name}: expected a number, got {value!r}")
-    if name in _WHOLE and value != int(value):
-        raise ConfigError(f"{name}: expected a whole number, got {value!r}")
-    if name == "class_weights" and not isinstance(value, bool):
-        raise ConfigError(f"{name}: expected true or false, got {value!r}")
-    if name in ("dropout", "learning_rate", "weight_decay", "batch", "label_smoothing"):
-        head_config({name: value})
-    if name == "head":
-        head_config({"kind": value})
-    if name == "sigma" and not value > 0:
-        raise ConfigError(f"sigma: expected a number above 0, got {value!r}")
-    if name == "align" and value not in ("relu", "linear"):
-        raise ConfigError(f"align: expected relu or linear, got {value!r}")
-    return value
-
-
-def _depths(text: str | int) -> tuple[int, ...]:
-    from llmembed.backbones import parse_reads
-
-    return tuple(read.depth for read in parse_reads(f"mean:{text}"))
 
 
 def ready_spaces() -> dict[str, Path]:
@@ -250,7 +252,7 @@ def load_sweep(
     known = ready_spaces()
     path = known.get(space, Path(space))
     if not path.is_file():
-        raise ConfigError(f"no space {space!r}{_suggest(space, known)}, or give a YAML file")
+        raise ConfigError(f"no space {space!r}{suggest(space, known)}, or give a YAML file")
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
         words = [word.partition("=") for word in overrides]
@@ -272,17 +274,22 @@ def sweep_from(content: Mapping[str, Any], origin: str) -> Sweep:
         return Sweep.model_validate(content)
     except ValidationError as error:
         first = error.errors()[0]
-        key = ".".join(map(str, first["loc"]))
+        place = [str(part) for part in first["loc"]]
+        inner: Any = Sweep
+        if place[:1] == ["method"] and len(place) > 1:
+            # pydantic puts the method's kind into the place, which is no key
+            inner = EncoderSettings if place[1] == "encoder" else DecoderSettings
+            del place[1]
+        key = ".".join(place)
         if first["type"] == "extra_forbidden":
-            inner: Any = Sweep
-            for part in first["loc"][:-1]:
+            for part in place[:-1] if inner is Sweep else ():
                 field = getattr(inner, "model_fields", {}).get(part)
                 inner = field.annotation if field else None
             names = getattr(inner, "model_fields", {})
-            reason = f"unknown key{_suggest(str(first['loc'][-1]), names)}"
+            reason = f"unknown key{suggest(place[-1], names)}"
         else:
             reason = first["msg"].removeprefix("Value error, ")
-        raise ConfigError(f"{origin}: {key}: {reason}") from None
+        raise ConfigError(": ".join(part for part in (origin, key, reason) if part)) from None
 
 
 def _put(content: dict[str, Any], key: str, value: Any) -> None:
@@ -292,9 +299,3 @@ def _put(content: dict[str, Any], key: str, value: Any) -> None:
         if not isinstance(content, dict):
             raise ConfigError(f"{key}: {parent} is a value, not a group of settings")
     content[last] = value
-
-
-def _suggest(name: str, known: Any) -> str:
-    near = difflib.get_close_matches(str(name), [str(key) for key in known], n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
-    return f"; known are {', '.join(map(str, known))}{hint}" if known else ""

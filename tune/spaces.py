@@ -12,10 +12,11 @@ import hashlib
 import itertools
 import json
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from random import Random
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from llmembed.errors import ConfigError
 
@@ -101,8 +102,15 @@ class Configuration:
     @property
     def id(self) -> str:
         """Ten hexadecimal digits; equal configurations have equal ones."""
-        text = json.dumps(self.to_json(), sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:10]
+        return id_of(self.to_json())
+
+    @property
+    def title(self) -> str:
+        return self.fusion
+
+    @property
+    def run_name(self) -> str:
+        return self.fusion + ("" if self.sigma is None else f" sigma {self.sigma:g}")
 
     def differing(self, others: Sequence[Configuration]) -> dict[str, Any]:
         """The settings in which ``others`` of its fusion differ: what names this one."""
@@ -117,23 +125,43 @@ class Configuration:
         return {key: value for key, value in own.items() if value not in (None, ())}
 
 
+def id_of(told: Mapping[str, Any]) -> str:
+    """Ten hexadecimal digits, equal for equal settings."""
+    text = json.dumps(told, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:10]
+
+
 DIMENSIONS = tuple(field.name for field in fields(Configuration))
 
 
+C = TypeVar("C")
+
+
 @dataclass(frozen=True, kw_only=True)
-class Space:
-    """Dimensions by name, over views of known ``shapes``."""
+class Walked(ABC, Generic[C]):
+    """Dimensions by name, and the ways to walk them; ``C``: what a configuration is."""
 
     dimensions: Mapping[str, Dimension]
-    shapes: Shapes
 
-    def grid(self) -> list[Configuration]:
+    @abstractmethod
+    def canonical(self, point: Mapping[str, Any]) -> C | None:
+        """The configuration at ``point``, None where there is none."""
+
+    def order(self) -> list[str]:
+        """The dimensions, those first that decide whether others matter."""
+        return list(self.dimensions)
+
+    def matters(self, name: str, point: Mapping[str, Any]) -> bool:
+        """Whether dimension ``name`` has an effect beside what ``point`` says already."""
+        return True
+
+    def grid(self) -> list[C]:
         """Every distinct configuration, in the order of the dimensions as written."""
         axes = []
         for name, values in self.dimensions.items():
             chosen = values.grid(name) if isinstance(values, Range) else values
             axes.append([(name, value) for value in chosen])
-        found: dict[Configuration, None] = {}
+        found: dict[C, None] = {}
         for point in itertools.product(*axes):
             made = self.canonical(dict(point))
             if made is not None:
@@ -142,10 +170,10 @@ class Space:
             raise ConfigError("space: no configuration fits the views there are")
         return list(found)
 
-    def random(self, count: int, seed: int) -> list[Configuration]:
+    def random(self, count: int, seed: int) -> list[C]:
         """``count`` distinct configurations, fewer when the space has no more."""
         draw = Random(seed)
-        found: dict[Configuration, None] = {}
+        found: dict[C, None] = {}
         for _ in range(200 * count):
             made = self.canonical(
                 {name: self._drawn(values, draw) for name, values in self.dimensions.items()}
@@ -159,6 +187,32 @@ class Space:
     @staticmethod
     def _drawn(values: Dimension, draw: Random) -> Any:
         return values.at(draw.random()) if isinstance(values, Range) else draw.choice(values)
+
+    def combinations(self) -> Iterator[str]:
+        """The dimensions in words, for the terminal."""
+        for name, values in self.dimensions.items():
+            if isinstance(values, Range):
+                yield f"{name} {values.low:g} to {values.high:g}{' (log)' if values.log else ''}"
+            elif len(values) > 1:
+                yield f"{name} {len(values)} choices"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Space(Walked[Configuration]):
+    """Fusions and heads over views of known ``shapes``."""
+
+    shapes: Shapes
+
+    def order(self) -> list[str]:
+        return sorted(self.dimensions, key=lambda name: (name != "fusion", name != "head"))
+
+    def matters(self, name: str, point: Mapping[str, Any]) -> bool:
+        from llmembed.fusion import FUSIONS
+
+        if name in CO_ONLY:
+            fusion = point.get("fusion", "")
+            return fusion in FUSIONS and FUSIONS[fusion].stacked is not None
+        return not (name in MLP_ONLY and point.get("head") == "linear")
 
     def canonical(self, point: Mapping[str, Any]) -> Configuration | None:
         """The configuration at ``point``, without what does not matter to it; None where a view
@@ -200,14 +254,6 @@ class Space:
         if given.get("head", "mlp") == "linear":
             given.update(dict.fromkeys(MLP_ONLY))
         return Configuration(**given)
-
-    def combinations(self) -> Iterator[str]:
-        """The dimensions in words, for the terminal."""
-        for name, values in self.dimensions.items():
-            if isinstance(values, Range):
-                yield f"{name} {values.low:g} to {values.high:g}{' (log)' if values.log else ''}"
-            elif len(values) > 1:
-                yield f"{name} {len(values)} choices"
 
 
 def _same_at_one_depth(fusion: str) -> str:

@@ -40,9 +40,7 @@ def to_json(found: Found, sweep: Sweep, corpus: Corpus) -> dict[str, Any]:
         "partial": corpus.partial,
         "digest": corpus.digest,
         "rows": {part: len(rows) for part, rows in corpus.splits.items()},
-        "backbones": {name: b.model for name, b in sweep.backbones.items()},
-        "views": sweep.views,
-        "head": sweep.head,
+        **_searched(sweep),
         "search": sweep.search.model_dump(mode="json"),
         "configurations": [row(each, everyone) for each in found.standings],
         "front": [each.configuration.id for each in found.front],
@@ -56,6 +54,16 @@ def to_json(found: Found, sweep: Sweep, corpus: Corpus) -> dict[str, Any]:
             }
             for r in found.failed
         ],
+    }
+
+
+def _searched(sweep: Sweep) -> dict[str, Any]:
+    if sweep.method is not None:
+        return {"method": sweep.method.model_dump(mode="json")}
+    return {
+        "backbones": {name: b.model for name, b in sweep.backbones.items()},
+        "views": sweep.views,
+        "head": sweep.head,
     }
 
 

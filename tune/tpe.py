@@ -14,12 +14,12 @@ from typing import Any, Literal
 
 from ray.tune.search import Searcher
 
-from tune.ledger import Ledger, Planned
-from tune.spaces import CO_ONLY, MLP_ONLY, Configuration, Range, Space
+from tune.ledger import AnyConfiguration, Ledger, Planned
+from tune.spaces import Range, Walked
 from tune.trials import to_config
 
 TRIES = 200
-Values = Callable[[Configuration], "list[float] | None"]
+Values = Callable[[AnyConfiguration], "list[float] | None"]
 """The objectives of a configuration that is known, None for one that failed or is not."""
 
 
@@ -28,7 +28,7 @@ class Tpe(Searcher):
 
     def __init__(
         self,
-        space: Space,
+        space: Walked[Any],
         ledger: Ledger,
         values: Values,
         *,
@@ -46,7 +46,7 @@ class Tpe(Searcher):
         self._study = optuna.create_study(
             directions=directions, sampler=optuna.samplers.TPESampler(seed=seed)
         )
-        self._asked: dict[str, tuple[Any, Configuration]] = {}
+        self._asked: dict[str, tuple[Any, AnyConfiguration]] = {}
         self._path = ledger.folder / "points.jsonl"
         self._seen: set[str] = set()
         self._replay()
@@ -65,14 +65,12 @@ class Tpe(Searcher):
             self._tell(trial, made)
             self._left -= 1
 
-    def _made(self, trial: Any) -> Configuration | None:
+    def _made(self, trial: Any) -> AnyConfiguration | None:
         """Ask for what matters, in an order in which what decides comes first."""
         point: dict[str, Any] = {}
         named = self._space.dimensions
-        for name in sorted(named, key=lambda n: (n != "fusion", n != "head")):
-            if name in CO_ONLY and not _co(point.get("fusion", "")):
-                continue
-            if name in MLP_ONLY and point.get("head") == "linear":
+        for name in self._space.order():
+            if not self._space.matters(name, point):
                 continue
             values = named[name]
             if isinstance(values, Range):
@@ -86,7 +84,8 @@ class Tpe(Searcher):
                 point[name] = values[0]
             else:
                 point[name] = values[trial.suggest_categorical(name, list(range(len(values))))]
-        return self._space.canonical(point)
+        made: AnyConfiguration | None = self._space.canonical(point)
+        return made
 
     def suggest(self, trial_id: str) -> Any:
         if self._left <= 0:
@@ -114,7 +113,7 @@ class Tpe(Searcher):
     ) -> None:
         self._tell(*self._asked.pop(trial_id))
 
-    def _tell(self, trial: Any, made: Configuration) -> None:
+    def _tell(self, trial: Any, made: AnyConfiguration) -> None:
         values = self._values(made)
         if values is None:
             self._study.tell(trial, state=_failed())
@@ -130,12 +129,6 @@ class Tpe(Searcher):
 
     def restore(self, checkpoint_path: str) -> None:
         """Nothing: a new searcher is told the ledger."""
-
-
-def _co(fusion: str) -> bool:
-    from llmembed.fusion import FUSIONS
-
-    return fusion in FUSIONS and FUSIONS[fusion].stacked is not None
 
 
 def _failed() -> Any:

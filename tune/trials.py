@@ -1,4 +1,4 @@
-"""Ray Tune: trials that fit what they are handed, and what the driver hears of them."""
+"""Ray Tune: how trials are started and ended, and what the driver hears of them."""
 
 from __future__ import annotations
 
@@ -11,74 +11,39 @@ from typing import TYPE_CHECKING, Any
 from ray import tune
 from ray.tune import Callback
 
-from tune.data import SharedData
-from tune.fitting import fit_alone, fit_grouped
 from tune.ledger import Planned, Record
 from tune.settings import Sweep
-from tune.spaces import Configuration
 
 if TYPE_CHECKING:
     from ray.tune.search import Searcher
 
 OnRecord = Callable[[Record], None]
 ASHA_REDUCTION = 3
-ASHA_GRACE_EPOCHS = 4
 
 
 @dataclass(frozen=True, kw_only=True)
-class Work:
-    """What every trial of a sweep is told; sent once to each node."""
+class Trials:
+    """How a sweep's trials are run. ``trainable``: what each does with its config, a function that
+    reports ``epoch``, ``valid_accuracy`` and, for each fit that is over, its ``record``.
+    ``resources``: what it holds itself; ``concurrent``: how many at once; ``reuse_actors``: one
+    process may do several, one after another. ``longest``: epochs past which none goes, ``grace``:
+    before which none is stopped."""
 
-    sweep: Sweep
-    data: SharedData
-    threads: int | None
-    by_epoch: bool
+    trainable: Any
+    resources: Mapping[str, float]
+    concurrent: int
+    reuse_actors: bool
+    longest: int
+    grace: int
 
 
 def to_config(fits: Sequence[Planned]) -> dict[str, Any]:
     """A trial's config: the fits it makes, as JSON."""
-    return {"fits": [{"configuration": f.configuration.to_json(), "seed": f.seed} for f in fits]}
+    return {"fits": [fit.to_json() for fit in fits]}
 
 
 def from_config(config: Mapping[str, Any]) -> list[Planned]:
-    return [
-        Planned(configuration=Configuration.from_json(fit["configuration"]), seed=fit["seed"])
-        for fit in config["fits"]
-    ]
-
-
-class _Epochs:
-    """A ``contract.Reporter`` that tells Ray Tune, which may end the trial."""
-
-    def __init__(self) -> None:
-        self.epoch = 0
-
-    def report(self, metrics: Mapping[str, float], *, step: int) -> None:
-        self.epoch = step
-        tune.report({"epoch": step, "valid_accuracy": metrics["valid_accuracy"]})
-
-
-def run_trial(config: Mapping[str, Any], *, work: Work) -> None:
-    """One trial: its fits one by one, or side by side where there are several of one shape."""
-    planned = from_config(config)
-    epochs = _Epochs()
-    if work.sweep.search.trains_groups and len(planned) > 1:
-        records = fit_grouped(planned, work.data, work.sweep.head_of, threads=work.threads)
-    else:
-        records = (
-            fit_alone(
-                each,
-                work.data,
-                work.sweep.head_of(each.configuration),
-                reporter=epochs if work.by_epoch and number == 0 else None,
-                threads=work.threads,
-            )
-            for number, each in enumerate(planned)
-        )
-    for record in records:
-        accuracy = record.figures.get("valid_accuracy", 0.0)
-        epochs.epoch += 1
-        tune.report({"epoch": epochs.epoch, "valid_accuracy": accuracy, "record": record.to_json()})
+    return [Planned.from_json(fit) for fit in config["fits"]]
 
 
 class _Listener(Callback):
@@ -113,7 +78,7 @@ class _Listener(Callback):
                 Record(
                     planned=planned,
                     status="stopped",
-                    reason=f"stopped early after epoch {last.get('epoch', 0)}",
+                    reason=f"stopped early after epoch {last.get('epoch', 0):g}",
                     figures={
                         "valid_accuracy": float(last.get("valid_accuracy", 0.0)),
                         "epochs": float(last.get("epoch", 0)),
@@ -146,34 +111,31 @@ def _words(trial: Any) -> str:
 
 def run_trials(
     jobs: Sequence[Sequence[Planned]] | Searcher,
-    work: Work,
+    trials: Trials,
+    sweep: Sweep,
     *,
     folder: Path,
-    concurrent: int,
     count: int,
-    gpus: float,
     on_record: OnRecord,
     on_tick: Callable[[int], None],
 ) -> None:
     """Run ``jobs``, each the fits of one trial, or ``count`` trials that a searcher suggests.
 
-    Ray is connected already. ``concurrent``: trials at once. Ctrl-C raises ``KeyboardInterrupt``.
+    Ray is connected already. Ctrl-C raises ``KeyboardInterrupt``.
     """
     os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
     os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"  # Ctrl-C is ours to handle
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
-    os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", str(concurrent))
-    scheduler, search = _scheduler(work.sweep), None
+    os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", str(trials.concurrent))
+    scheduler, search = _scheduler(sweep, trials), None
     space: dict[str, Any] = {}
     if isinstance(jobs, Sequence):
         space = {"fits": tune.grid_search([to_config(job)["fits"] for job in jobs])}
         count = 1
     else:
         search = jobs
-    trainable = tune.with_parameters(run_trial, work=work)
-    resources = {"cpu": 1.0, **({"gpu": gpus} if gpus else {})}
     tuner = tune.Tuner(
-        tune.with_resources(trainable, resources),
+        tune.with_resources(trials.trainable, dict(trials.resources)),
         param_space=space,
         tune_config=tune.TuneConfig(
             metric="valid_accuracy",
@@ -181,8 +143,8 @@ def run_trials(
             num_samples=count,
             search_alg=search,
             scheduler=scheduler,
-            max_concurrent_trials=concurrent,
-            reuse_actors=True,
+            max_concurrent_trials=trials.concurrent,
+            reuse_actors=trials.reuse_actors,
         ),
         run_config=tune.RunConfig(
             name=f"ray-{len(list(folder.glob('ray-*')))}",
@@ -195,23 +157,20 @@ def run_trials(
     tuner.fit()
 
 
-def _scheduler(sweep: Sweep) -> Any:
-    from llmembed.experiment import head_config
-
-    longest = head_config(sweep.head).epochs + 10  # past what a fit reports: it ends by itself
+def _scheduler(sweep: Sweep, trials: Trials) -> Any:
     if sweep.search.stopping == "asha":
         from ray.tune.schedulers import ASHAScheduler
 
         return ASHAScheduler(
             time_attr="epoch",
-            max_t=longest,
-            grace_period=min(ASHA_GRACE_EPOCHS, longest),
+            max_t=trials.longest,
+            grace_period=min(trials.grace, trials.longest),
             reduction_factor=ASHA_REDUCTION,
         )
     if sweep.search.stopping == "median":
         from ray.tune.schedulers import MedianStoppingRule
 
         return MedianStoppingRule(
-            time_attr="epoch", grace_period=ASHA_GRACE_EPOCHS, min_samples_required=3
+            time_attr="epoch", grace_period=trials.grace, min_samples_required=3
         )
     return None

@@ -42,7 +42,7 @@ def crown(
     from llmembed.evaluation import Leaderboard
     from llmembed.tracking import register
 
-    experiment = sweep.experiment({"tuned": sweep.fused(winner.configuration)})
+    experiment = sweep.experiment({"tuned": sweep.method_of(winner.configuration)})
     _write_recipe(experiment.model_dump(mode="json", exclude_defaults=True), folder)
     method = Assembler(experiment).method("tuned")
     results: list[Result] = []

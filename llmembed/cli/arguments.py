@@ -56,7 +56,7 @@ def parser() -> argparse.ArgumentParser:
     _experiment_options(compare, recipe="compare")
 
     tune = commands.add_parser(
-        "tune", help="search fusions, views and heads; refit the best, name a winner"
+        "tune", help="search fusions and heads, or how a model is fine-tuned; name a winner"
     )
     tune.add_argument("--name", help="the sweep's name, for --resume (default: data and time)")
     tune.add_argument("--resume", metavar="NAME", help="go on with a sweep that was stopped")

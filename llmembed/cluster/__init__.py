@@ -5,8 +5,10 @@
     session        start a local Ray, or connect to the cluster a job runs on
     sizing         how many actors, and how many cores or GPUs each
     ray_runtime    RayRuntime: map_texts on Ray Data
+    stages         what its actors and tasks do
     train          RayRuntime.train on Ray Train
     sharding       how many workers train a model, by which ZeRO stage, and why
+    portions       how many trainings at once fit a cluster, and what each may use
     deepspeed      DeepSpeed's configuration
     mailbox        what a worker reports, told to the driver as it comes
     failures       a worker's error as one sentence

@@ -7,7 +7,13 @@ accumulation, learning rate and clipping are said in one place.
 from __future__ import annotations
 
 import os
+import shutil
+from argparse import Namespace
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
+
+from llmembed.errors import WorkerError
 
 
 def configuration(zero: int, *, offload: bool, bf16: bool, gpus: bool) -> dict[str, Any]:
@@ -70,3 +76,53 @@ def prepare(*, gpus: bool) -> None:
     PartialState(cpu=True).distributed_type = DistributedType.DEEPSPEED
     # ZeRO 3 asks how many workers there are before anything else starts it.
     deepspeed.init_distributed(dist_backend="gloo", auto_mpi_discovery=False, verbose=False)
+
+
+def going_on(
+    settings: Mapping[str, Any],
+    checkpoint: Path,
+    *,
+    workers: int,
+    converts: bool,
+    wait: Callable[[], None],
+) -> Mapping[str, Any]:
+    """``settings``, changed to go on from ``checkpoint`` on ``workers`` workers.
+
+    What ZeRO shared out over another number of workers is written anew beside it as DeepSpeed's
+    universal checkpoint, by the worker that ``converts``; ``wait`` returns when all have come so
+    far. Raises ``WorkerError`` where DeepSpeed can't."""
+    latest = next(checkpoint.rglob("latest"), None)
+    if latest is None:
+        return settings
+    shared = latest.parent / latest.read_text(encoding="utf-8").strip()
+    earlier = len(list(shared.glob("*_optim_states.pt")))
+    if earlier in (0, workers):
+        return settings  # stage 0 writes a single file, which any number reads
+    if converts:
+        try:
+            _to_universal(shared)
+        except Exception as error:
+            raise WorkerError(
+                f"DeepSpeed can't share out the checkpoint of {earlier} workers over {workers} "
+                f"({type(error).__name__}: {error}): go on with workers: {earlier}"
+            ) from error
+    wait()
+    return {**settings, "checkpoint": {"load_universal": True}}
+
+
+def _to_universal(shared: Path) -> None:
+    from deepspeed.checkpoint import ds_to_universal
+
+    target = shared.with_name(f"{shared.name}_universal")
+    shutil.rmtree(target, ignore_errors=True)  # of a worker killed meanwhile
+    ds_to_universal.main(
+        Namespace(
+            input_folder=str(shared),
+            output_folder=str(target),
+            num_extract_workers=1,  # in this process: it holds a process group
+            num_merge_workers=1,
+            keep_temp_folder=False,
+            strict=True,
+            inject_missing_state=True,
+        )
+    )

@@ -11,16 +11,20 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from llmembed.cluster.failures import as_ours, error_in, error_table, raise_error
+from llmembed.cluster.failures import as_ours, error_in, raise_error
+from llmembed.cluster.local_runtime import LocalRuntime
 from llmembed.cluster.progress import progress, unit_of
 from llmembed.cluster.session import Session, connect, disconnect
-from llmembed.cluster.sizing import Plan, Pool, plan, use_threads
+from llmembed.cluster.sizing import Plan, Pool, plan
+from llmembed.cluster.stages import RunReaders, StageWorker
 from llmembed.contract import Reader, Stage, Trained, WorkerContext
+from llmembed.errors import ConfigError
 from llmembed.sharding import Sharding
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from llmembed.cluster.portions import Portion
     from llmembed.generation.engine import Engine
 
 RETRIES = 3
@@ -39,6 +43,8 @@ class RayRuntime:
     ``files``: folder or ``s3://`` address for stores; on several machines it must be one that all
     see. ``address``: see ``session.connect``. ``actors``: how many hold a model, a number or
     (fewest, most); ``threads_per_actor``: on a CPU; ``gpus_per_actor``: may be a fraction.
+    ``portion``: keep to that much of the cluster, whose rest others use at the same time; a
+    portion without GPUs does what is mapped in this process.
     Ray is started or reached when first needed, and what was started is stopped on leaving.
     """
 
@@ -50,12 +56,14 @@ class RayRuntime:
         actors: int | tuple[int, int] | Literal["auto"] = "auto",
         threads_per_actor: int | Literal["auto"] = "auto",
         gpus_per_actor: float | Literal["auto"] = "auto",
+        portion: Portion | None = None,
     ) -> None:
         self._files = str(files) if "://" in str(files) else str(Path(files).resolve())
         self._address = address
         self._actors = actors
         self._threads = threads_per_actor
         self._gpus = gpus_per_actor
+        self._portion = portion
         self._session: Session | None = None
 
     @property
@@ -86,6 +94,14 @@ class RayRuntime:
         self._session = self._session or connect(self._address)  # before Ray is imported: see there
         import ray
 
+        if self._portion is not None:
+            part = self._portion
+            return plan(
+                cpus=part.workers * part.cpus,
+                cores=part.cores,
+                gpus=part.devices.gpus,
+                actors=part.workers,
+            )
         offered: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
         return plan(
             cpus=offered.get("CPU", 1.0),
@@ -101,12 +117,18 @@ class RayRuntime:
         self, inputs: pa.Table | Sequence[Reader], stages: Sequence[Stage], *, label: str
     ) -> Iterator[pa.Table]:
         """Rows through ``stages`` on actors; see ``contract.Runtime.map_texts``."""
+        if self._portion is not None and not self._portion.devices.gpus:
+            # Its cores are this process's: further ones would but have to be started.
+            yield from LocalRuntime(self._files).map_texts(inputs, stages, label=label)
+            return
         yield from self._run(inputs, lambda sizes: _staged(inputs, stages, sizes), label)
 
     def gpus(self) -> float:
-        """Of the whole cluster; connects first."""
+        """Of the whole cluster, or of its portion; connects first."""
         import ray
 
+        if self._portion is not None:
+            return float(self._portion.devices.gpus)
         self._session = self._session or connect(self._address)
         return float(ray.cluster_resources().get("GPU", 0.0))  # type: ignore[no-untyped-call]
 
@@ -175,8 +197,13 @@ class RayRuntime:
         assert self._session is not None
         shared = None
         if sharding is not None:
-            shared = share(sharding, Devices.of_cluster(self._session))
+            part = self._portion
+            shared = share(sharding, part.devices if part else Devices.of_cluster(self._session))
             workers, gpus = shared.workers, shared.gpus
+        if self._portion is not None and workers > self._portion.workers:
+            raise ConfigError(
+                f"{workers} workers are asked for, but there is room for {self._portion.workers}"
+            )
         done = train(
             worker,
             workers=workers,
@@ -185,15 +212,20 @@ class RayRuntime:
             gpus=gpus,
             # Without GPUs the workers share the cores; a single one may use them all. Beside GPUs
             # they are not counted, yet an offloaded optimiser works on them.
-            threads=_threads(gpus, workers, self._session.cores) if shared is not None else 1,
+            threads=_threads(gpus, workers, self._cores()) if shared is not None else 1,
+            cpus=None if self._portion is None else self._portion.cpus,
             deepspeed=None if shared is None else shared.deepspeed,
-            # Another number of workers can't read DeepSpeed's checkpoints.
-            run=f"{sharding.run}-{workers}x{shared.zero}"
+            # Of any number of workers; what one ZeRO stage writes another can't read.
+            run=f"{sharding.run}-{'off' if shared.zero is None else shared.zero}"
             if sharding is not None and shared is not None and sharding.run
             else None,
             listen=listen,
         )
         return done if shared is None else replace(done, why=shared.why)
+
+    def _cores(self) -> int:
+        assert self._session is not None
+        return self._session.cores if self._portion is None else self._portion.cores
 
 
 def _threads(gpus: bool, workers: int, cores: int) -> int | None:
@@ -231,14 +263,14 @@ def _staged(inputs: Any, stages: Sequence[Stage], sizes: Plan) -> Any:
         dataset: Any = ray.data.from_arrow(_blocks(inputs, stages[0].rows))
     else:
         numbers = [{"reader": i} for i in range(len(inputs))]
-        read: Any = _Read(inputs)
+        read: Any = RunReaders(inputs)
         dataset = ray.data.from_items(numbers, override_num_blocks=len(numbers)).map_batches(
             read, batch_size=None, num_cpus=sizes.reading_cpus
         )
     for stage in stages:
         pool: Pool = sizes.model if stage.model else sizes.plain
         dataset = dataset.map_batches(
-            _Worker,
+            StageWorker,
             fn_constructor_args=(stage, pool.threads),
             batch_size=None,
             batch_format="pyarrow",
@@ -260,44 +292,6 @@ def _blocks(table: pa.Table, rows: int) -> list[pa.Table]:
     import pyarrow as pa
 
     return [pa.Table.from_batches([batch]) for batch in table.to_batches(max_chunksize=rows)]
-
-
-class _Read:
-    """Runs readers where their rows are wanted; a file never passes through the driver."""
-
-    def __init__(self, readers: Sequence[Reader]) -> None:
-        self._readers = list(readers)
-
-    def __call__(self, batch: dict[str, Any]) -> Iterator[pa.Table]:
-        try:
-            for number in batch["reader"]:
-                yield from self._readers[int(number)]()
-        except Exception as error:
-            yield error_table(error)
-
-
-class _Worker:
-    """One stage in one actor."""
-
-    def __init__(self, stage: Stage, threads: int) -> None:
-        use_threads(threads)
-        self._stage = stage
-        self._failed: pa.Table | None = None
-        try:
-            self._work = stage.make()
-        except Exception as error:
-            self._failed = error_table(error)
-
-    def __call__(self, table: pa.Table) -> Iterator[pa.Table]:
-        failed = self._failed if self._failed is not None else error_in(table)
-        if failed is not None:
-            yield failed
-            return
-        try:
-            for start in range(0, table.num_rows, self._stage.rows):
-                yield self._work(table.slice(start, self._stage.rows))
-        except Exception as error:
-            yield error_table(error)
 
 
 @contextmanager

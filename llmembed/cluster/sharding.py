@@ -8,8 +8,8 @@ float32 copy and moments (Rajbhandari et al. 2020, section 3.1). Stage 1 shares 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal
 
 from llmembed.cluster.deepspeed import configuration
 from llmembed.errors import ConfigError
@@ -114,6 +114,20 @@ def share(wanted: Sharding, devices: Devices) -> Shared:
         else configuration(zero, offload=offload, bf16=wanted.bf16, gpus=devices.gpus > 0),
         why=f"{workers} worker{'s' * (workers > 1)} {stage}{moved}: {why}; {because}",
     )
+
+
+def fewest_workers(wanted: Sharding, devices: Devices) -> int:
+    """As many as ``wanted`` says, else the fewest on which the model fits without offload, else
+    all that share the batch evenly."""
+    if wanted.workers != "auto" or not devices.gpus:
+        return _workers(wanted, devices)[0]
+    move: bool | Literal["auto"] = False if wanted.offload == "auto" else wanted.offload
+    for count in range(1, devices.gpus + 1):
+        try:
+            return share(replace(wanted, workers=count, offload=move), devices).workers
+        except ConfigError:
+            continue
+    return _workers(wanted, devices)[0]
 
 
 def _workers(wanted: Sharding, devices: Devices) -> tuple[int, str]:

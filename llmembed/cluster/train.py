@@ -32,6 +32,7 @@ def train(
     files: str,
     gpus: bool,
     threads: int | None = 1,
+    cpus: float | None = None,
     deepspeed: Mapping[str, Any] | None = None,
     run: str | None = None,
     listen: Callable[[Mapping[str, float]], None] | None = None,
@@ -41,7 +42,8 @@ def train(
 
     Every rank must report folders equally often; what they hold is merged into one checkpoint below
     ``files``/train, of which the last ``KEPT`` stay. ``threads``: of each worker, None for its
-    share of the machine's cores. ``deepspeed``: its configuration, handed on. ``run``: goes on
+    share of the machine's cores; ``cpus``: that each holds of Ray's, by default as many.
+    ``deepspeed``: its configuration, handed on. ``run``: goes on
     with what was begun under that name, unless that is still at work. ``listen`` hears what the
     first rank reports. Raises an error of our tree."""
     from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
@@ -62,7 +64,10 @@ def train(
                 scaling_config=ScalingConfig(
                     num_workers=workers,
                     use_gpu=gpus,
-                    resources_per_worker={"CPU": threads or 1, **({"GPU": 1} if gpus else {})},
+                    resources_per_worker={
+                        "CPU": cpus or threads or 1,
+                        **({"GPU": 1} if gpus else {}),
+                    },
                 ),
                 run_config=RunConfig(
                     name=unique,
@@ -122,10 +127,23 @@ def _loop(config: dict[str, Any]) -> None:
     resumed = ray.train.get_checkpoint()
     share = max(1, cores_here() // context.get_local_world_size())
     _use_threads(config["threads"] or share)
-    if config["deepspeed"] is not None:
-        from llmembed.cluster.deepspeed import prepare
+    here, deepspeed = _local(resumed), config["deepspeed"]
+    if deepspeed is not None:
+        from llmembed.cluster.deepspeed import going_on, prepare
 
         prepare(gpus=config["gpus"])
+        if resumed is not None and here is not None:
+            import torch.distributed
+
+            # A folder that all see is converted once, copies of it each by its owner.
+            first = str(here) != str(resumed.path) or context.get_world_rank() == 0
+            deepspeed = going_on(
+                deepspeed,
+                here,
+                workers=context.get_world_size(),
+                converts=first,
+                wait=torch.distributed.barrier,
+            )
     waiting: dict[str, float] = {}
 
     def report(metrics: Mapping[str, float], folder: Path | None = None) -> None:
@@ -143,8 +161,8 @@ def _loop(config: dict[str, Any]) -> None:
             rank=context.get_world_rank(),
             world_size=context.get_world_size(),
             report=report,
-            resume_from=_local(resumed),
-            deepspeed=config["deepspeed"],
+            resume_from=here,
+            deepspeed=deepspeed,
         )
     )
     if waiting:

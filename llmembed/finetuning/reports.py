@@ -27,6 +27,9 @@ class Reports(TrainerCallback):
         trainer.latest.update(told)
         trainer.context.report(told, None)
 
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self._trainer.mend_optimizer()  # what was gone on from is read by now
+
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
         if not logs or "loss" not in logs:
             return

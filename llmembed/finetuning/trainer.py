@@ -106,6 +106,7 @@ class Finetuner(Trainer):
         self.latest: dict[str, float] = {}
         self.history: list[dict[str, float]] = []
         self.spent = Usage()
+        self._decays: list[float] = []
         sizes = [(getattr(p, "ds_numel", p.numel()), p.requires_grad) for p in model.parameters()]
         self.trained = sum(size for size, trained in sizes if trained)
         self.speed = Speed(
@@ -224,6 +225,24 @@ class Finetuner(Trainer):
             self.trainable.write(folder, state, self.tokeniser)
 
     # --- checkpoints
+
+    def create_optimizer(self, *given: Any, **named: Any) -> Any:
+        made = super().create_optimizer(*given, **named)
+        self._decays = [group["weight_decay"] for group in made.param_groups]
+        return made
+
+    def mend_optimizer(self) -> None:
+        """DeepSpeed 0.19 reads a universal checkpoint of ZeRO 3 so that all groups get the first
+        one's weight decay, which biases and norms have not, and one tensor that counts the steps of
+        all: each group would count it on."""
+        if self.optimizer is None:
+            return
+        if len(self._decays) == len(self.optimizer.param_groups):
+            for group, decay in zip(self.optimizer.param_groups, self._decays, strict=True):
+                group["weight_decay"] = decay
+        for state in self.optimizer.state.values():
+            if isinstance(state.get("step"), Tensor):
+                state["step"] = state["step"].clone()
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         """The whole state; what two names share (tied embeddings) is written once."""

@@ -47,6 +47,26 @@ class DecoderDiesOnce(DecoderWork):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Hangs(EncoderWork):
+    """Once a checkpoint is kept below the folder of ``mark``, the first worker makes it, and all
+    wait to be killed."""
+
+    mark: Path
+
+    def __call__(self, context: WorkerContext) -> None:
+        def report(metrics: Mapping[str, float], folder: Path | None) -> None:
+            context.report(metrics, folder)
+            if folder is None:
+                return
+            while not list(self.mark.parent.rglob("checkpoint_manager_snapshot.json")):
+                time.sleep(0.1)
+            self.mark.touch()
+            time.sleep(3600)
+
+        super().__call__(replace(context, report=report))
+
+
+@dataclass(frozen=True, kw_only=True)
 class StopsAfter(EncoderWork):
     """Gives up for good once ``steps`` are reported."""
 

@@ -3,12 +3,20 @@ stage, and after a kill."""
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 from finetune_to_kill import DiesOnce, StopsAfter
 from safetensors.numpy import load_file
@@ -148,6 +156,103 @@ def test_killed_under_zero_3_it_goes_on_too(work, alone, tmp_path: Path, local_r
         done = runtime.train(dying, sharding=sharding(workers=2, zero=3, offload=False))
     assert (tmp_path / "died").exists()
     check_same(done, alone)
+
+
+def killed_then_on(work, place: Path, zero: Any, before: int, after: int) -> Trained:
+    """Begun on ``before`` workers by a process that is killed, with all it started, after the
+    first checkpoint; gone on with ``after``."""
+    told = {
+        "source": vars(work.source),
+        "mark": str(place / "mark"),
+        "workers": before,
+        "zero": zero,
+        "run": work.digest(),
+    }
+    (place / "told.json").write_text(json.dumps(told))
+    process = subprocess.Popen(
+        [sys.executable, str(Path(__file__).parent / "finetune_program.py"), str(place)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    end = time.monotonic() + 600
+    while not (place / "mark").exists():
+        assert process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < end, "no checkpoint was kept"
+        time.sleep(0.1)
+    family = psutil.Process(process.pid).children(recursive=True)
+    os.kill(process.pid, signal.SIGKILL)
+    for each in family:
+        with contextlib.suppress(psutil.Error):
+            each.kill()
+    process.wait()
+    heard: list[float] = []
+    with RayRuntime(place / "files") as runtime:
+        done = runtime.train(
+            work,
+            name="moved",
+            sharding=sharding(
+                workers=after,
+                zero=zero,
+                offload="auto" if zero == "off" else False,
+                run=work.digest(),
+            ),
+            listen=lambda row: heard.append(row["step"]),
+        )
+    assert min(heard) == 5, "it went on after the fourth step"
+    return done
+
+
+def of_workers(place: Path, zero: int, workers: int, stop: int) -> list[int]:
+    """Exit codes of ``workers`` workers over gloo, which go on from what ``place`` keeps."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    program = str(Path(__file__).parent / "gloo_worker.py")
+    numbers = [[rank, workers, zero, port, stop] for rank in range(workers)]
+    started = [
+        subprocess.Popen(
+            [sys.executable, program, str(place), *map(str, each)],
+            stdout=subprocess.DEVNULL,
+            stderr=(place / f"{workers}-{each[0]}.log").open("w"),
+        )
+        for each in numbers
+    ]
+    return [process.wait() for process in started]
+
+
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize(
+    ("zero", "before", "after"),
+    [
+        (2, 2, 1),
+        *(
+            pytest.param(zero, before, after, marks=pytest.mark.slow)
+            for zero in (1, 2, 3)
+            for before, after in ((2, 1), (1, 2))
+            if (zero, before) != (2, 2)
+        ),
+    ],
+)
+def test_what_zero_shared_out_is_shared_out_anew(zero, before, after, work, alone, tmp_path: Path):
+    """All killed after the fourth step, gone on by another number; without Ray, which is slow."""
+    (tmp_path / "source.json").write_text(json.dumps(vars(work.source)))
+    assert of_workers(tmp_path, zero, before, stop=4) == [-signal.SIGKILL] * before
+    told = json.loads((tmp_path / "kept" / "progress.json").read_text())
+    assert told["latest"]["step"] == 4 and not told["done"]
+    logs = {path.name: path.read_text() for path in tmp_path.glob("*.log")}
+    assert of_workers(tmp_path, zero, after, stop=0) == [0] * after, logs
+    check_same(Trained(metrics={}, folder=tmp_path / "kept"), alone)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize(("before", "after"), [(2, 1), (1, 2)])
+@pytest.mark.parametrize("zero", ["off", 0, 2, 3])
+def test_on_another_number_of_workers_it_goes_on_with_the_same_losses(
+    zero, before, after, work, alone, tmp_path: Path, local_ray
+):
+    check_same(killed_then_on(work, tmp_path, zero, before, after), alone)
 
 
 def test_stopping_early_keeps_the_best_on_validation(work, tmp_path: Path):

@@ -78,6 +78,8 @@ def test_ready_spaces_are_valid():
     assert {"paper-grid", "wide"} <= set(ready_spaces())
     for name in ready_spaces():
         sweep = load_sweep(name)
+        if sweep.method is not None:
+            continue  # see test_training_spaces
         made = sweep.make_space(SHAPES)
         for c in made.random(10, seed=1):
             assert sweep.fused(c).fusion == c.fusion
