@@ -41,9 +41,10 @@ def fit_alone(
     heard = _History(reporter or Silent())
     with Meter() as meter:
         try:
-            views, valid = data.read(planned.configuration)
+            configuration = _of_heads(planned)
+            views, valid = data.read(configuration)
             trained = train_head(
-                _fusion(planned.configuration, views),
+                _fusion(configuration, views),
                 views,
                 data.labels,
                 data.tasks,
@@ -111,13 +112,14 @@ def make_fit(planned: Planned, data: SharedData, head_of: HeadOf) -> Any:
     from llmembed.fusion.grouped import stacking_key
     from llmembed.heads.shared import Fit
 
-    views, valid = data.read(planned.configuration)
-    fusion = _fusion(planned.configuration, views)
+    configuration = _of_heads(planned)
+    views, valid = data.read(configuration)
+    fusion = _fusion(configuration, views)
     return Fit(
         fusion=fusion,
         views=views,
         valid_views=valid,
-        config=_config(head_of(planned.configuration), planned.seed),
+        config=_config(head_of(configuration), planned.seed),
         stacking=stacking_key(fusion) if fusion.has_parameters else None,
     )
 
@@ -145,6 +147,11 @@ def grouped(
         for part in np.array_split(np.arange(len(fits)), count):
             groups.append((sizes[key] * len(part), [fits[i] for i in part]))
     return [fits for _, fits in sorted(groups, key=lambda group: -group[0])]
+
+
+def _of_heads(planned: Planned) -> Configuration:
+    assert isinstance(planned.configuration, Configuration), "models have a room of their own"
+    return planned.configuration
 
 
 def _fusion(c: Configuration, views: Mapping[str, np.ndarray]) -> Any:

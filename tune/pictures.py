@@ -78,7 +78,7 @@ def by_setting(records: Mapping[str, Record], found: Sequence[Any], folder: Path
         ]
         figure, axes = _figure(6.5, 4.0)
         numbers = all(type(value) in (int, float) for value, _ in points)
-        xs = [value if numbers else str(value) for value, _ in points]
+        xs: list[Any] = [value if numbers else str(value) for value, _ in points]
         axes.plot(xs, [accuracy for _, accuracy in points], "o", color=BLUE, ms=4)
         if numbers and min(xs) > 0 and max(xs) >= 10 * min(xs):
             axes.set_xscale("log")

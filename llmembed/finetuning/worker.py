@@ -135,7 +135,8 @@ def run(
         _forget_unused_names(model)
         if bf16 and context.deepspeed is not None:
             for parameter in model.parameters():  # heads and adapters too: ZeRO 3 wants one type
-                parameter.data = parameter.data.to(torch.bfloat16)
+                if parameter.dtype == torch.float32:
+                    parameter.data = parameter.data.to(torch.bfloat16)
         trainer = Finetuner(
             model=model,
             args=args,
