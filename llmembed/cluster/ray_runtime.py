@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -193,12 +194,15 @@ class RayRuntime:
         from llmembed.cluster.sharding import Devices, share
         from llmembed.cluster.train import train
 
-        gpus = self.plan().model.gpus > 0
+        pool = self.plan().model
+        gpus = pool.gpus > 0
         assert self._session is not None
         shared = None
         if sharding is not None:
             part = self._portion
-            shared = share(sharding, part.devices if part else Devices.of_cluster(self._session))
+            asked = math.ceil(pool.largest * pool.gpus)
+            devices = part.devices if part else Devices.of_cluster(self._session, asked=asked)
+            shared = share(sharding, devices)
             workers, gpus = shared.workers, shared.gpus
         if self._portion is not None and workers > self._portion.workers:
             raise ConfigError(

@@ -27,21 +27,32 @@ GIB = 2**30
 
 @dataclass(frozen=True, kw_only=True)
 class Devices:
-    """``gpus`` of ``gpu_bytes`` each, 0 for none; ``memory_bytes`` of all machines together."""
+    """``gpus`` of ``gpu_bytes`` each, 0 for none; ``memory_bytes`` of all machines together;
+    ``cpus`` that workers may hold, 0 where that is not known."""
 
     gpus: int
     gpu_bytes: int
     memory_bytes: int
+    cpus: int = 0
 
     @classmethod
-    def of_cluster(cls, session: Session) -> Devices:
-        """As the connected cluster says; a GPU is asked for its memory where there is one."""
+    def of_cluster(cls, session: Session, *, asked: int = 0) -> Devices:
+        """As the connected cluster says; a GPU is asked for its memory where there is one.
+        ``asked``: GPUs that the settings name, for which an autoscaler is to start machines."""
         import ray
 
         offered: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
-        gpus = int(offered.get("GPU", 0))
-        size = ray.get(ray.remote(num_gpus=1)(_memory_of_gpu).remote()) if gpus else 0
-        return cls(gpus=gpus, gpu_bytes=size, memory_bytes=int(offered.get("memory", 0)))
+        size = 0
+        if asked or offered.get("GPU", 0):
+            size = ray.get(ray.remote(num_gpus=1)(_memory_of_gpu).remote())
+        here = int(offered.get("GPU", 0))
+        return cls(
+            gpus=max(asked, here),
+            gpu_bytes=size,
+            # Of machines yet to be started nothing is known.
+            memory_bytes=int(offered.get("memory", 0)) if asked <= here else 0,
+            cpus=int(offered.get("CPU", 0)),
+        )
 
 
 def _memory_of_gpu() -> int:
@@ -69,11 +80,13 @@ def bytes_per_device(wanted: Sharding, workers: int, zero: int | None, *, offloa
     trained = parameters if wanted.trained is None else float(wanted.trained)
     frozen = wanted.frozen_bits / 8 * (parameters - trained)
     if zero is None:
-        # What is trained stays in float32: weights, gradients, two moments, and the bfloat16 copies
-        # of autocast. What is frozen is read in bfloat16, or quantised.
-        return 18.0 * trained + frozen
+        # What is trained stays in float32: weights, gradients, their buckets, two moments, and the
+        # bfloat16 copies of autocast. What is frozen is read in bfloat16, or quantised.
+        return 22.0 * trained + frozen
     weights = (2.0 * trained + frozen) / (workers if zero >= 3 else 1)
     gradients = 2.0 * trained / (workers if zero >= 2 else 1)
+    if zero in (1, 2) and not offload:
+        gradients += 6.0 * trained / workers  # flat, and in float32 while the optimiser steps
     optimiser = 0.0 if offload else 12.0 * trained / (workers if zero >= 1 else 1)
     if offload and zero >= 3:
         weights = gradients = 0.2 * parameters / workers  # the layer at work and the next
@@ -83,7 +96,9 @@ def bytes_per_device(wanted: Sharding, workers: int, zero: int | None, *, offloa
 def offloaded_bytes(wanted: Sharding, zero: int) -> float:
     """What waits in the memory of all machines together."""
     trained = wanted.parameters if wanted.trained is None else wanted.trained
-    return 12.0 * trained + (2.0 * (wanted.parameters + trained) if zero >= 3 else 0.0)
+    if zero < 3:
+        return 20.0 * trained  # weights, moments and gradients in float32, gradients in bfloat16
+    return 16.0 * trained + 2.0 * (wanted.parameters + trained)
 
 
 def share(wanted: Sharding, devices: Devices) -> Shared:
@@ -134,6 +149,17 @@ def _workers(wanted: Sharding, devices: Devices) -> tuple[int, str]:
     if wanted.workers != "auto":
         if wanted.workers < 1:
             raise ConfigError(f"workers is {wanted.workers}: expected at least 1")
+        if devices.gpus and wanted.workers > devices.gpus:
+            raise ConfigError(
+                f"workers is {wanted.workers}, but the cluster has {devices.gpus} "
+                f"GPU{'s' * (devices.gpus > 1)}: ask for fewer, or say how many machines are to be "
+                "started for, with runtime.actors and runtime.gpus_per_actor=1"
+            )
+        if not devices.gpus and 0 < devices.cpus < wanted.workers:
+            raise ConfigError(
+                f"workers is {wanted.workers}, but the cluster has {devices.cpus} "
+                f"CPU{'s' * (devices.cpus > 1)} and no GPU: ask for fewer"
+            )
         return wanted.workers, f"{wanted.workers} asked for"
     if not devices.gpus:
         return 1, "without GPUs one worker uses all cores"

@@ -138,6 +138,14 @@ class Finetuner(Trainer):
             batch["counts"] = shares.to(batch["input_ids"].device)
         return batches, None
 
+    def _prepare_inputs(self, inputs: dict[str, Any]) -> dict[str, Any]:
+        """On the device. DeepSpeed's lower precision is the model's: what losses are divided by,
+        and labels, stay as they are."""
+        exact = {name: v for name, v in inputs.items() if torch.is_floating_point(v)}
+        ready: dict[str, Any] = super()._prepare_inputs(inputs)
+        device = ready["input_ids"].device
+        return {**ready, **{name: value.to(device) for name, value in exact.items()}}
+
     def compute_loss(
         self,
         model: nn.Module,
@@ -220,6 +228,8 @@ class Finetuner(Trainer):
         else:
             state = self.module.state_dict() if self.context.rank == 0 else {}
         if self.context.rank == 0:
+            # A GPU full of training has no room for what writing makes of the weights.
+            state = {name: value.detach().cpu() for name, value in state.items()}
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir(parents=True)
             self.trainable.write(folder, state, self.tokeniser)

@@ -84,8 +84,8 @@ class LocalModel:
         self, prompts: Sequence[Prompt], candidates: Sequence[str]
     ) -> tuple[npt.NDArray[np.float32], list[int]]:
         """Log-probabilities (N, C) summed over each candidate's tokens, without the end of the
-        answer, and the tokens of each prompt with its candidates. A prompt is read once for all
-        candidates."""
+        answer unless ``scores_end``, and the tokens of each prompt with its candidates. A prompt is
+        read once for all candidates."""
         spaces = [self.tokens.space_after(self.tokens.text(prompt)) for prompt in prompts]
         forms = {
             space: self.tokens.candidates(candidates, after="a" if space else "\n")
@@ -94,6 +94,9 @@ class LocalModel:
         for candidate, *forms_of in zip(candidates, *forms.values(), strict=True):
             if not all(forms_of):
                 raise UserError(f"the candidate {candidate!r} has no token of {self.spec.model}")
+        if self.spec.scores_end:
+            end = int(self.tokens.tokeniser.eos_token_id)
+            forms = {space: [[*ids, end] for ids in form] for space, form in forms.items()}
         longest = max((len(ids) for form in forms.values() for ids in form), default=0)
         rows = self._rows(prompts, longest=longest)
         scores = np.zeros((len(rows), len(candidates)), dtype=np.float32)
@@ -250,7 +253,9 @@ def _load(spec: LocalSpec, device: torch.device) -> Any:
     if folder is not None:
         check_weights(spec.location, spec.weights_sha256, weights.weights_sha256(folder))
     dtype = getattr(torch, spec.dtype)
-    more = {} if spec.quantise is None else quantising.loading(spec.quantise, dtype, device)
+    more = _over_gpus(spec, device)
+    if spec.quantise is not None:
+        more = quantising.loading(spec.quantise, dtype, device)
     try:
         with quiet_loading():
             model, report = automatic.from_pretrained(
@@ -274,7 +279,14 @@ def _load(spec: LocalSpec, device: torch.device) -> Any:
         model = quantising.settle(model, spec.model)
     if spec.adapter is not None:
         model = with_adapters(model, spec.adapter, spec.adapter_sha256)
-    return model.eval().requires_grad_(False).to(device)
+    model = model.eval().requires_grad_(False)
+    return model if "device_map" in more else model.to(device)
+
+
+def _over_gpus(spec: LocalSpec, device: torch.device) -> dict[str, Any]:
+    """Layers go to several GPUs where this process sees several (``runtime.gpus_per_actor``)."""
+    several = device.type == "cuda" and device.index is None and torch.cuda.device_count() > 1
+    return {"device_map": "auto"} if several and spec.quantise is None else {}
 
 
 def _ends(model: Any, tokeniser: Any) -> frozenset[int]:

@@ -28,7 +28,9 @@ class LocalSpec:
     folder. ``digest``: over tokenizer and configuration of a folder. ``batch_tokens``: positions
     of prompts and answers computed at once. ``share_prefix``: compute the beginning that prompts
     have in common once. ``adapter``: a folder of adapters in peft's form that are put on the model,
-    ``quantise``: the bits in which its linear layers are read."""
+    ``quantise``: the bits in which its linear layers are read. ``scores_end``: the answer's end
+    counts as a token of every candidate, without which none could beat another that it begins
+    with; right for a model that was trained to write these answers and their end."""
 
     model: str
     location: str
@@ -43,6 +45,7 @@ class LocalSpec:
     adapter: str | None = None
     adapter_sha256: str | None = None
     quantise: Bits | None = None
+    scores_end: bool = False
 
     @property
     def name(self) -> str:
@@ -60,7 +63,11 @@ class LocalSpec:
     @property
     def identity(self) -> dict[str, Any]:
         """What an answer depends on besides prompt and sampling."""
-        more = {"adapter": self.adapter_sha256, "quantise": self.quantise}
+        more = {
+            "adapter": self.adapter_sha256,
+            "quantise": self.quantise,
+            "scores_end": self.scores_end or None,
+        }
         return {
             "model": self.model,
             "revision": self.revision,

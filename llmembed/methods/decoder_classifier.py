@@ -61,7 +61,7 @@ class DecoderClassifier:
                     adapter=str(self.model.path / ADAPTER),
                     quantise=self.quantise,
                 )
-            generator.spec = replace(generator.spec, context=self.context)
+            generator.spec = replace(generator.spec, context=self.context, scores_end=True)
             self._made["asks"] = PromptClassifier(
                 tasks=self.tasks,
                 generator=generator,

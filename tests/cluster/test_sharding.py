@@ -26,7 +26,7 @@ def devices(gpus: int, size: int = A100) -> Devices:
         (8, 8, A100, 8, 1, False),
         (70, 32, A100, 32, 3, False),
         (70, 16, A100, 16, 3, True),
-        (6.74, 1, H200, 1, 2, False),
+        (6.74, 1, H200, 1, 3, False),
         (13, 1, H200, 1, 1, True),
     ],
 )
@@ -57,6 +57,13 @@ def test_a_quantised_base_takes_a_quarter_and_is_never_shared_out():
         share(four, devices(1, 16 * GIB))
 
 
+def test_more_workers_than_cpus_would_wait_for_ever():
+    few = Devices(gpus=0, gpu_bytes=0, memory_bytes=GIB, cpus=2)
+    assert share(Sharding(parameters=10**7, batch=8, workers=2), few).workers == 2
+    with pytest.raises(ConfigError, match="workers is 4, but the cluster has 2 CPUs and no GPU"):
+        share(Sharding(parameters=10**7, batch=8, workers=4), few)
+
+
 def test_without_gpus_one_worker_and_no_deepspeed():
     shared = share(Sharding(parameters=10**7, batch=8), devices(0))
     assert (shared.workers, shared.deepspeed, shared.gpus) == (1, None, False)
@@ -71,6 +78,7 @@ def test_workers_are_as_many_as_share_the_batch_evenly():
     [
         ({"workers": 3}, "32 rows can't be shared evenly by 3"),
         ({"workers": 0}, "workers is 0"),
+        ({"workers": 16}, "workers is 16, but the cluster has 8 GPUs: ask for fewer"),
         ({"zero": 4}, "zero is 4"),
         ({"zero": "off", "offload": True}, "offload needs DeepSpeed"),
         ({"zero": 0, "offload": True}, "offload needs ZeRO"),
@@ -101,7 +109,7 @@ READY = {
     "finetune-8b-8xa100": (8.03, 8, A100, 1, False),
     "finetune-70b-32xa100": (70.6, 32, A100, 3, False),
     "finetune-70b-16xa100": (70.6, 16, A100, 3, True),
-    "finetune-7b-h200": (6.74, 1, H200, 2, False),
+    "finetune-7b-h200": (6.74, 1, H200, 3, False),
     "finetune-tiny-cpu": (0.003, 0, 0, 2, False),
 }
 
