@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -193,6 +194,24 @@ def test_scores_are_those_of_a_naive_loop(
             naive = sum(float(values[len(head) - 1 + k, token]) for k, token in enumerate(rest))
             assert scores[i, c] == pytest.approx(naive, abs=2e-4)
     assert len({len(model.tokens.candidates([x], after="a")[0]) for x in LABELS}) > 1
+
+
+def test_the_end_counts_where_it_is_asked_for(tiny: Path) -> None:
+    import torch
+
+    plain, ended = make(tiny), make(tiny)
+    ended.spec = replace(ended.spec, scores_end=True)
+    assert ended.identity != plain.identity  # a cache keeps them apart
+    labels = [LABELS[0], f"{LABELS[0]} {LABELS[1]}"]  # the second begins as the first
+    [prompt] = prompts(1)
+    [open_], [closed] = plain.score([prompt], labels), ended.score([prompt], labels)
+    model = plain.model
+    head = model.tokens.encode([prompt])[0]
+    for c, ids in enumerate(model.tokens.candidates(labels, after="a")):
+        with torch.inference_mode():
+            logits = model.model(torch.tensor([[*head, *ids]])).logits[0, -1]
+        end = torch.log_softmax(logits.float(), dim=-1)[model.tokens.tokeniser.eos_token_id]
+        assert closed[c] - open_[c] == pytest.approx(float(end), abs=2e-4)
 
 
 def test_the_chat_template_and_the_plain_form(tiny: Path, tiny_chat: Path) -> None:
