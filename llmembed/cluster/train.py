@@ -14,6 +14,7 @@ from llmembed.cluster.mailbox import listening
 from llmembed.cluster.session import cores_here
 from llmembed.contract import Trained, WorkerContext
 from llmembed.embeddings.folder import Folder
+from llmembed.errors import ConfigError
 
 if TYPE_CHECKING:
     from ray.train import Checkpoint
@@ -60,6 +61,7 @@ def train(
                     "deepspeed": deepspeed,
                     "gpus": gpus,
                     "box": box,
+                    "seen": _left_in(files),
                 },
                 scaling_config=ScalingConfig(
                     num_workers=workers,
@@ -82,6 +84,26 @@ def train(
         raise as_ours(error, name) from None
     metrics = {k: float(v) for k, v in (result.metrics or {}).items()}
     return Trained(metrics=metrics, folder=_local(result.checkpoint))
+
+
+def _left_in(files: str) -> str | None:
+    """A file by which workers see whether theirs is the same folder; None on s3."""
+    if "://" in files:
+        return None
+    place = Path(files).resolve() / "train"
+    place.mkdir(parents=True, exist_ok=True)
+    mark = place / ".here"
+    mark.touch()
+    return str(mark)
+
+
+def check_shared(mark: str | None) -> None:
+    """Said before training, not at its first checkpoint. Raises ``ConfigError``."""
+    if mark is not None and not Path(mark).is_file():
+        raise ConfigError(
+            f"a worker's machine doesn't see {Path(mark).parent.parent}: with several machines "
+            "--files must be a folder that all of them share, or an s3:// address"
+        )
 
 
 def _place(files: str) -> tuple[str, Any]:
@@ -124,6 +146,7 @@ def _loop(config: dict[str, Any]) -> None:
     import ray.train
 
     context = ray.train.get_context()
+    check_shared(config["seen"])
     resumed = ray.train.get_checkpoint()
     share = max(1, cores_here() // context.get_local_world_size())
     _use_threads(config["threads"] or share)

@@ -8,7 +8,7 @@ import pytest
 from workers_to_train import Refuses, Sums
 
 from llmembed.cluster import LocalRuntime, RayRuntime
-from llmembed.errors import UnsupportedError
+from llmembed.errors import ConfigError, UnsupportedError
 
 
 def test_in_process_the_last_metrics_and_folder_are_kept(tmp_path: Path) -> None:
@@ -38,3 +38,15 @@ def test_a_workers_own_error_comes_back_as_itself(tmp_path: Path, local_ray: Non
     with RayRuntime(tmp_path) as runtime, pytest.raises(UnsupportedError) as caught:
         runtime.train(Refuses(), workers=1)
     assert str(caught.value) == "this head can't be trained on words"
+
+
+def test_a_folder_that_a_machine_does_not_see_is_said_before_training(tmp_path: Path) -> None:
+    from llmembed.cluster.train import check_shared
+
+    (tmp_path / "train").mkdir()
+    mark = tmp_path / "train" / ".here"
+    with pytest.raises(ConfigError, match=f"doesn't see {tmp_path}: with several machines --files"):
+        check_shared(str(mark))
+    mark.touch()
+    check_shared(str(mark))
+    check_shared(None)
