@@ -1,8 +1,8 @@
 # `make demo` and `make test` do their own set-up: a virtual environment in .venv.
 PYTHON ?= python3
 BIN := .venv/bin
-# Test files are shared out among so many processes, each with a Ray of its own.
-WORKERS ?= 2
+# With 2 or more, test files are shared out among so many processes, each with a Ray of its own.
+WORKERS ?= 0
 
 .PHONY: demo test test-slow lint install clean
 

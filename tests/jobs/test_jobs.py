@@ -54,7 +54,8 @@ def labelled(table: Path) -> list[str]:
 def test_a_fit_job_embeds_fits_and_saves_and_a_predict_job_labels(
     cluster: Cluster, table: Path
 ) -> None:
-    words = ["--method", "probe", "seeds=1", "--save", "saved/probe", "--json", "fit.json"]
+    words = ["--method", "probe", "seeds=1", "runtime.actors=1"]
+    words += ["--save", "saved/probe", "--json", "fit.json"]
     fit = cluster.ray_job("python", "-m", "jobs.fit", *labelled(table), *words)
     assert fit.returncode == 0, fit.stdout
     assert "60 embedded" in fit.stdout and "succeeded" in fit.stdout
