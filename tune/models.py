@@ -53,12 +53,14 @@ class _Heard:
         self._rows, self._tells = rows, tells
         self.config = finetune_config({})
         self.epoch = 0.0
+        self._read = -1
         self.scores: list[float] = []
 
     def report(self, metrics: Mapping[str, float], *, step: int) -> None:
         self.epoch = max(self.epoch, epochs_of(self.config, self._rows, step))
-        if "valid/score" not in metrics:
-            return
+        if "valid/score" not in metrics or step <= self._read:
+            return  # the last report says again what the one before it said
+        self._read = step
         self.scores.append(metrics["valid/score"])
         if self._tells:
             tune.report({"epoch": self.epoch, "valid_accuracy": self.scores[-1]})
