@@ -101,15 +101,18 @@ def train_one(planned: Planned, work: Work, heard: _Heard) -> Record:
             )
     except LlmembedError as error:
         return Record(planned=planned, status="failed", reason=_short(str(error)))
-    return _record(planned, result, heard)
+    return _record(planned, result, heard, wanted=work.sweep.search.second_objective)
 
 
-def _record(planned: Planned, result: Result, heard: _Heard) -> Record:
+def _record(planned: Planned, result: Result, heard: _Heard, *, wanted: str | None) -> Record:
+    """``wanted``: the figure that the search reads beside accuracy."""
     value = result.valid_value()
     if result.status != "ok" or value is None:
         return Record(planned=planned, status="failed", reason=_short(str(result.reason)))
-    usage = result.fit_usage
-    assert result.latency is not None
+    usage, latency = result.fit_usage, result.latency
+    if latency is None and wanted == "latency_seconds":
+        reason = next((n for n in result.notes if n.startswith("latency")), "latency not measured")
+        return Record(planned=planned, status="failed", reason=_short(reason))
     return Record(
         planned=planned,
         status="ok",
@@ -119,7 +122,7 @@ def _record(planned: Planned, result: Result, heard: _Heard) -> Record:
             **{f"valid_accuracy/{task}": scores.value for task, scores in result.valid.items()},
             "seconds": result.wall_seconds,
             "energy_joules": usage.energy_joules,
-            "latency_seconds": result.latency.p50_seconds,
+            **({} if latency is None else {"latency_seconds": latency.p50_seconds}),
             "parameters": float(result.parameters_trained or 0),
             "epochs": heard.epoch,
         },
