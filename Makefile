@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 # With 2 or more, test files are shared out among so many processes, each with a Ray of its own.
-WORKERS ?= 0
+WORKERS ?= 2
 
 .PHONY: demo test test-slow lint install clean
 

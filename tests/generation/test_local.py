@@ -304,6 +304,7 @@ def test_a_runtime_in_this_process_does_the_same(tiny: Path, tmp_path: Path) -> 
         there.generate(asked, Sampling(max_tokens=4000), runtime)
 
 
+@pytest.mark.slow
 def test_two_ray_actors_answer_as_this_process_does(
     tiny: Path, tmp_path: Path, local_ray: None
 ) -> None:

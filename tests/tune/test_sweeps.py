@@ -133,6 +133,7 @@ def test_resume_runs_what_is_missing_and_nothing_else(grid, place):
         )
 
 
+@pytest.mark.slow
 def test_median_stopping_ends_what_lags_behind(place):
     """Rates so small that nothing is learnt stay below the median of the others."""
     sweep = sweep_of(
