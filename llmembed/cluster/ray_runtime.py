@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from llmembed.cluster.portions import Portion
+    from llmembed.cluster.sharding import Shared
     from llmembed.generation.engine import Engine
 
 RETRIES = 3
@@ -220,7 +221,7 @@ class RayRuntime:
             cpus=None if self._portion is None else self._portion.cpus,
             deepspeed=None if shared is None else shared.deepspeed,
             # Of any number of workers; what one ZeRO stage writes another can't read.
-            run=f"{sharding.run}-{'off' if shared.zero is None else shared.zero}"
+            run=_run_of(sharding.run, shared)
             if sharding is not None and shared is not None and sharding.run
             else None,
             listen=listen,
@@ -318,3 +319,10 @@ def _quiet() -> Iterator[None]:
     finally:
         for handler, level in zip(handlers, levels, strict=True):
             handler.setLevel(level)
+
+
+def _run_of(digest: str, shared: Shared) -> str:
+    """A run's name. Losses of DeepSpeed's stage 0 were seen to differ after going on with another
+    number of workers: there that number is part of it, and the training begins anew."""
+    stage = "off" if shared.zero is None else str(shared.zero)
+    return f"{digest}-{stage}" + (f"x{shared.workers}" if shared.zero == 0 else "")
