@@ -166,6 +166,11 @@ class Runtime(Protocol):
         """Folder or ``s3://`` address under which stores are kept."""
         ...
 
+    @property
+    def machines(self) -> int:
+        """On how many its workers may stand."""
+        ...
+
     def map_texts(
         self,
         inputs: pa.Table | Sequence[Reader],

@@ -64,6 +64,34 @@ def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "mlflow.db"
 
 
+@pytest.fixture(scope="module")
+def s3() -> Iterator[Any]:
+    """A boto3 client of a real server of that protocol on the loopback address, which the
+    environment names; its buckets are gone with the module."""
+    moto = pytest.importorskip("moto.server", reason="moto[server] is not installed")
+    import boto3
+
+    from llmembed.texts.files import _remote
+
+    server = moto.ThreadedMotoServer(ip_address="127.0.0.1", port=0)
+    server.start()
+    host, port = server.get_host_and_port()
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in {
+            "AWS_ACCESS_KEY_ID": "testing",
+            "AWS_SECRET_ACCESS_KEY": "testing",
+            "AWS_REGION": "us-east-1",
+            "AWS_DEFAULT_REGION": "us-east-1",
+            "AWS_ENDPOINT_URL": f"http://{host}:{port}",
+            "AWS_EC2_METADATA_DISABLED": "true",
+        }.items():
+            patch.setenv(name, value)
+        _remote.cache_clear()
+        yield boto3.client("s3")
+    server.stop()
+    _remote.cache_clear()
+
+
 @pytest.fixture(scope="session")
 def local_ray() -> Iterator[None]:
     """A real Ray on this machine for the whole run; runtimes made meanwhile use it."""

@@ -94,6 +94,12 @@ class Decoder(Trains):
                 "decision: score is for one task of one label; several tasks or words are answered "
                 "as written, decision: generate"
             )
+        if "://" in runtime.files and runtime.machines > 1:
+            raise ConfigError(
+                f"a fine-tuned language model answers from its folder, which the cluster's "
+                f"{runtime.machines} machines must all see: give --files a folder that they "
+                f"share, not {runtime.files}"
+            )
         source = source_of(self.model, revision=self.revision, causal=True)
         config = self.training
         if config.quantise is not None:

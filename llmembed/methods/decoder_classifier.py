@@ -14,14 +14,14 @@ from llmembed.finetuning.places import ADAPTER, Source
 from llmembed.generation.local import LocalGenerator
 from llmembed.methods import saved
 from llmembed.methods.demonstrations import Demonstrations
-from llmembed.methods.model_folder import ModelFolder
+from llmembed.methods.model_folder import InModelFolder, ModelFolder
 from llmembed.methods.prompt_classifier import PromptClassifier
 from llmembed.prompts.messages import Message
 from llmembed.prompts.question import Question
 
 
 @dataclass(frozen=True, kw_only=True)
-class DecoderClassifier:
+class DecoderClassifier(InModelFolder):
     """``decision``: answers are read as written, or each label is scored as the whole answer.
     ``context``: tokens of prompt and answer together, as in training. ``dtype`` bfloat16 is
     followed where the machine computes in it. ``base``: the model that the adapters in ``model``
@@ -72,16 +72,6 @@ class DecoderClassifier:
                 max_answer_tokens=self.max_answer_tokens,
             )
         return self._made["asks"]
-
-    @property
-    def kept_runs(self) -> tuple[Path, ...]:
-        """Folders of the training that nobody needs once the classifier is saved."""
-        return self.model.kept_runs
-
-    @property
-    def memory_bytes(self) -> int:
-        """What the model takes where it answers."""
-        return self.model.bytes
 
     @property
     def predict_usage(self) -> Usage:

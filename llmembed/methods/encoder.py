@@ -33,14 +33,14 @@ from llmembed.finetuning.worker import EncoderWork, computes_bf16, load_tokenise
 from llmembed.methods import saved
 from llmembed.methods.answers import decide
 from llmembed.methods.finetuned import Spread, Trains, finetune
-from llmembed.methods.model_folder import ModelFolder
+from llmembed.methods.model_folder import InModelFolder, ModelFolder
 
 ROWS = 64
 """Texts sent to an actor at once."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class EncoderClassifier:
+class EncoderClassifier(InModelFolder):
     """A fine-tuned encoder. ``temperatures``: task -> by what its logits are divided. ``dtype``:
     see ``EncoderAnswers``. ``chosen``: what validation chose."""
 
@@ -64,16 +64,6 @@ class EncoderClassifier:
             return self.fit_notes
         said = f"of {texts:,} texts: {full:,} filled all {self.max_tokens} tokens, cut as a rule"
         return (*self.fit_notes, said)
-
-    @property
-    def kept_runs(self) -> tuple[Path, ...]:
-        """Folders of the training that nobody needs once the classifier is saved."""
-        return self.model.kept_runs
-
-    @property
-    def memory_bytes(self) -> int:
-        """What the model takes where it answers."""
-        return self.model.bytes
 
     @property
     def predict_usage(self) -> Usage:

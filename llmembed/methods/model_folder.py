@@ -60,6 +60,22 @@ class ModelFolder:
         return sum(file.stat().st_size for file in self.path.rglob("*.safetensors"))
 
 
+class InModelFolder:
+    """What a classifier says of the trained model that it holds."""
+
+    model: ModelFolder
+
+    @property
+    def kept_runs(self) -> tuple[Path, ...]:
+        """Folders of the training that nobody needs once the classifier is saved."""
+        return self.model.kept_runs
+
+    @property
+    def memory_bytes(self) -> int:
+        """What the model takes where it answers."""
+        return self.model.bytes
+
+
 def _trim(last: Path) -> None:
     """Leave of a run what says that it is done, and its best model."""
     for checkpoint in last.parent.iterdir():

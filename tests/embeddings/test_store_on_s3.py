@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,20 +14,12 @@ from llmembed.embeddings import Store, embed
 
 
 @pytest.fixture
-def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """An address below a fresh bucket."""
-    server = pytest.importorskip("moto.server").ThreadedMotoServer(ip_address="127.0.0.1", port=0)
-    server.start()
-    host, port = server.get_host_and_port()
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
-    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    import boto3
-
-    client = boto3.client("s3", endpoint_url=f"http://{host}:{port}", region_name="us-east-1")
-    client.create_bucket(Bucket="texts")
-    yield f"s3://texts/here?endpoint_override={host}:{port}&scheme=http&region=us-east-1"
-    server.stop()
+def bucket(s3: Any, monkeypatch: pytest.MonkeyPatch) -> str:
+    """An address below a fresh bucket, its server named in the address alone."""
+    s3.create_bucket(Bucket="texts")
+    monkeypatch.delenv("AWS_ENDPOINT_URL")
+    server = s3.meta.endpoint_url.removeprefix("http://")
+    return f"s3://texts/here?endpoint_override={server}&scheme=http&region=us-east-1"
 
 
 def test_embed_on_s3_reuses_and_repairs(

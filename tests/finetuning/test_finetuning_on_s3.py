@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tiny_bert import save_tiny_bert
@@ -17,38 +18,19 @@ HERE = Path(__file__).parent
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_checkpoints_lie_on_s3_and_training_goes_on_from_there(tmp_path: Path) -> None:
-    server = pytest.importorskip("moto.server").ThreadedMotoServer(ip_address="127.0.0.1", port=0)
-    server.start()
-    host, port = server.get_host_and_port()
-    keys = {
-        "AWS_ACCESS_KEY_ID": "testing",
-        "AWS_SECRET_ACCESS_KEY": "testing",
-        "AWS_EC2_METADATA_DISABLED": "true",
-    }
+def test_checkpoints_lie_on_s3_and_training_goes_on_from_there(s3: Any, tmp_path: Path) -> None:
+    s3.create_bucket(Bucket="models")
+    server = s3.meta.endpoint_url.removeprefix("http://")
+    address = f"s3://models/here?endpoint_override={server}&scheme=http&region=us-east-1"
     path = [*map(str, (HERE, HERE.parent, HERE.parent.parent))]
-    environment = {**os.environ, **keys, "PYTHONPATH": os.pathsep.join(path)}
-    import boto3
-
-    client = boto3.client(
-        "s3",
-        endpoint_url=f"http://{host}:{port}",
-        region_name="us-east-1",
-        aws_access_key_id="testing",
-        aws_secret_access_key="testing",
-    )
-    client.create_bucket(Bucket="models")
-    address = f"s3://models/here?endpoint_override={host}:{port}&scheme=http&region=us-east-1"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path)}
+    del environment["AWS_ENDPOINT_URL"]  # the address alone says where
     model = save_tiny_bert(tmp_path / "tiny-bert")
     program = [sys.executable, str(HERE / "finetune_on_s3.py"), str(model), address]
-    try:
-        subprocess.run(
-            [*program, str(tmp_path / "told.json")], env=environment, check=True, timeout=840
-        )
-        found = client.list_objects_v2(Bucket="models", Prefix="here/train/")["Contents"]
-    finally:
-        server.stop()
-    told = json.loads((tmp_path / "told.json").read_text())
+    told_file = tmp_path / "told.json"
+    subprocess.run([*program, str(told_file)], env=environment, check=True, timeout=840)
+    found = s3.list_objects_v2(Bucket="models", Prefix="here/train/")["Contents"]
+    told = json.loads(told_file.read_text())
     assert "that was the eighth step" in told["failed"]
     assert min(told["heard"]) > 2, "began anew"
     assert max(told["heard"]) == 6

@@ -4,48 +4,28 @@ from __future__ import annotations
 
 import json
 import pickle
-from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from llmembed.errors import DataError
 from llmembed.texts import Columns, CorpusSource, load_corpus, readers
-from llmembed.texts.files import _remote
-
-moto_server = pytest.importorskip("moto.server", reason="moto[server] is not installed")
 
 CSV = "text,label\n" + "".join(f"text {i},{'ab'[i % 2]}\n" for i in range(100))
 
 
 @pytest.fixture(scope="module")
-def bucket() -> Iterator[str]:
-    import boto3
-
-    server = moto_server.ThreadedMotoServer(ip_address="127.0.0.1", port=0)
-    server.start()
-    host, port = server.get_host_and_port()
-    endpoint = f"http://{host}:{port}"
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in {
-            "AWS_ACCESS_KEY_ID": "test",
-            "AWS_SECRET_ACCESS_KEY": "test",
-            "AWS_DEFAULT_REGION": "us-east-1",
-            "AWS_REGION": "us-east-1",
-            "AWS_ENDPOINT_URL": endpoint,
-            "AWS_EC2_METADATA_DISABLED": "true",
-        }.items():
-            patch.setenv(name, value)
-        _remote.cache_clear()
-        client = boto3.client("s3", endpoint_url=endpoint)
-        client.create_bucket(Bucket="texts")
-        client.put_object(Bucket="texts", Key="data/train.csv", Body=CSV.encode())
-        client.put_object(Bucket="texts", Key="data/test.csv", Body=b"text,label\nnew,b\n,a\n")
-        client.put_object(Bucket="texts", Key="data/_SUCCESS", Body=b"")
-        client.put_object(Bucket="texts", Key="more/rows.csv", Body=CSV.encode())
-        yield "s3://texts"
-    server.stop()
-    _remote.cache_clear()
+def bucket(s3: Any) -> str:
+    s3.create_bucket(Bucket="texts")
+    for name, body in {
+        "data/train.csv": CSV.encode(),
+        "data/test.csv": b"text,label\nnew,b\n,a\n",
+        "data/_SUCCESS": b"",
+        "more/rows.csv": CSV.encode(),
+    }.items():
+        s3.put_object(Bucket="texts", Key=name, Body=body)
+    return "s3://texts"
 
 
 def test_a_file_a_folder_and_a_glob(bucket: str, tmp_path: Path) -> None:
