@@ -21,7 +21,7 @@ from tune.spaces import Configuration
 HeadOf = Callable[[Configuration], Mapping[str, Any]]
 """The head's settings under a configuration: ``Sweep.head_of``."""
 LATENCY_CALLS = 30
-CACHE_BYTES = 32 * 2**20
+CACHE_BYTES = 64 * 2**20
 """Weights, gradients and moments that are trained side by side on a CPU: past its cache their
 traffic costs more than what side by side saves, and small groups keep all cores busy."""
 

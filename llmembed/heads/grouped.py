@@ -121,7 +121,8 @@ class _Group:
             fusions = [cast(FusionModule, m.fusion) for m in in_order]
             self.fusion = stack(fusions, device, self.low)
         self.targets = [Targets.make(task, truth[task.name], configs) for task in tasks]
-        self.draws = [DropoutDraws([c.seed for c in configs], device) for _ in tasks]
+        seeds = [c.seed for c in configs]
+        self.draws = [DropoutDraws(seeds, cuts, self.low) for _ in tasks]
         self.moments = [(torch.zeros_like(p), torch.zeros_like(p)) for p in self.parameters]
         self.steps = 0
         self.best: dict[int, tuple[float, float]] = {}
@@ -168,12 +169,12 @@ class _Group:
             features = self.rows.features(self.active, rows)
         else:
             runs = self.rows.batches(self.fusion, self.active, rows, self.draws[0])
-            features = self.rows.joined(self.fusion.forward(runs), self.active, rows)
+            features = self.rows.joined(self.fusion.forward(runs), self.active, rows, runs)
         losses = torch.zeros(len(rows), device=self.device)
         towards: Tensor | None = None
         for stack, targets, draws in zip(self.stacks, self.targets, self.draws, strict=True):
-            octets = draws.draw(rows.shape[1], stack.widths()) if stack.drops else []
-            loss, d = targets.loss(stack.forward(features, octets), rows)
+            masks = draws.draw(rows.shape[1], stack.widths()) if stack.drops else []
+            loss, d = targets.loss(stack.forward(features, masks), rows)
             losses += loss
             back = stack.backward(d, features=self.fusion.products if self.fusion else 0)
             if back is not None:

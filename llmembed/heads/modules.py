@@ -29,6 +29,11 @@ class FusionModule(Protocol):
     def __call__(self, views: Mapping[str, Tensor]) -> Tensor: ...
 
 
+def dropout_mask(octets: Tensor, cut: int, dtype: torch.dtype) -> Tensor:
+    """What dropout multiplies by, from random bytes; ``cut``: its probability in 256ths."""
+    return (octets >= cut).to(dtype).mul_(256 / (256 - cut))
+
+
 class Dropout(nn.Module):
     """Dropout whose mask costs a byte of randomness an element, not a draw each.
 
@@ -47,7 +52,7 @@ class Dropout(nn.Module):
         draws = torch.empty((x.numel() + 7) // 8, dtype=torch.int64, device=x.device)
         draws.random_(-(2**63), None)
         octets = draws.view(torch.uint8)[: x.numel()].view(x.shape)
-        return x * (octets >= self.cut).to(x.dtype).mul_(256 / (256 - self.cut))
+        return x * dropout_mask(octets, self.cut, x.dtype)
 
 
 def mlp(features: int, classes: int, widths: Sequence[int], dropout: float) -> nn.Module:

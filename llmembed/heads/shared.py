@@ -250,7 +250,7 @@ class SharedRows:
             }
         return self._kept
 
-    def joined(self, fused: Tensor, active: Tensor, rows: Tensor) -> Tensor:
+    def joined(self, fused: Tensor, active: Tensor, rows: Tensor, runs: Sequence[Run]) -> Tensor:
         """Features (G, B, F) as the heads read them, from the first P of them (G, B, P) and from
         those that no parameter changes, which are computed once."""
         count = fused.shape[2]
@@ -269,7 +269,9 @@ class SharedRows:
             *rows.shape, count + self._constant.shape[1], dtype=self.low, device=rows.device
         )
         features[:, :, :count] = fused
-        features[:, :, count:] = self._constant[rows]
+        for run in runs:  # its fits read the same rows
+            read = self._constant.index_select(0, rows[run.start])
+            features[run.start : run.stop, :, count:] = read
         return features
 
     def unscaled(self, d: Tensor, active: Tensor) -> Tensor:

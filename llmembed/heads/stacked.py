@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from llmembed.contract import Task
 from llmembed.heads.config import HeadConfig
+from llmembed.heads.modules import dropout_mask
 
 
 class StackedHeads:
@@ -62,9 +63,9 @@ class StackedHeads:
         self._set_cuts(self.cuts.view(-1)[rows])
         self._allocate()
 
-    def forward(self, x: Tensor, octets: Sequence[Tensor]) -> Tensor:
-        """Features (G, B, F) -> logits (G, B, C), float32. ``octets``: random bytes (G, B, out)
-        for the dropout of each hidden layer."""
+    def forward(self, x: Tensor, masks: Sequence[Tensor]) -> Tensor:
+        """Features (G, B, F) -> logits (G, B, C), float32. ``masks``: for each hidden layer what
+        dropout multiplies its outputs (G, B, out) by; see ``DropoutDraws``."""
         count = len(self.weights)
         self._inputs = [x]
         for i in range(count):
@@ -74,7 +75,7 @@ class StackedHeads:
                 break
             x.clamp_min_(0)
             if self.drops:
-                x.mul_(octets[i] >= self.cuts).mul_(self.scale)
+                x.mul_(masks[i])
             self._inputs.append(x)
         return x.float()
 
@@ -91,7 +92,7 @@ class StackedHeads:
                 break
             d = torch.bmm(d, self._low[i])
             # A unit that ReLU or dropout silenced is 0 in what the layer above saw.
-            d.mul_(inputs > 0)
+            d = torch.ops.aten.threshold_backward(d, inputs, 0)
             if self.drops:
                 d.mul_(self.scale)
         return torch.bmm(d, self._low[0][:, :, :features]) if features else None
@@ -183,39 +184,39 @@ def _targets(
 
 
 class DropoutDraws:
-    """Random bytes for dropout, one stream for each seed: heads of one seed see the same draws,
-    as they would when trained one by one."""
+    """Masks for dropout, one stream of random bytes for each seed: heads of one seed see the same
+    draws, as they would when trained one by one. ``cuts`` uint8 (G,): see ``cuts_of``."""
 
-    def __init__(self, seeds: Sequence[int], device: torch.device) -> None:
+    def __init__(self, seeds: Sequence[int], cuts: Tensor, low: torch.dtype) -> None:
         distinct = sorted(set(seeds))
-        self.device = device
-        self._generators = [torch.Generator(device).manual_seed(2**31 + s) for s in distinct]
-        self.of = torch.tensor([distinct.index(seed) for seed in seeds], device=device)
+        self.device, self.low = cuts.device, low
+        self._generators = [torch.Generator(cuts.device).manual_seed(2**31 + s) for s in distinct]
+        # One mask for all heads that share seed and cut: comparing bytes is what costs.
+        own = [(distinct.index(s), cut) for s, cut in zip(seeds, cuts.tolist(), strict=True)]
+        self._pairs = sorted(set(own))
+        self.of = torch.tensor([self._pairs.index(pair) for pair in own], device=cuts.device)
 
     def keep(self, rows: Tensor) -> None:
         self.of = self.of[rows]
 
     def of_row(self, row: int, count: int) -> Tensor:
         """uint8 (count,) from the stream of one fit's seed."""
+        return self._octets(self._pairs[int(self.of[row])][0], count)
+
+    def _octets(self, which: int, count: int) -> Tensor:
         words = torch.empty((count + 7) // 8, dtype=torch.int64, device=self.device)
-        words.random_(-(2**63), None, generator=self._generators[int(self.of[row])])
+        words.random_(-(2**63), None, generator=self._generators[which])
         return words.view(torch.uint8)[:count]
 
     def draw(self, batch: int, widths: Sequence[int]) -> list[Tensor]:
-        """uint8 (G, B, out) for each hidden layer."""
-        drawn = []
+        """For each hidden layer (G, B, out) in ``low``: 0 for what is dropped, for the others what
+        keeps the mean as it was."""
+        masks = []
         for width in widths:
-            words = torch.empty(
-                len(self._generators),
-                (batch * width + 7) // 8,
-                dtype=torch.int64,
-                device=self.device,
-            )
-            for row, generator in zip(words, self._generators, strict=True):
-                row.random_(-(2**63), None, generator=generator)
-            octets = words.view(torch.uint8)[:, : batch * width].view(-1, batch, width)
-            drawn.append(octets[self.of])
-        return drawn
+            drawn = [self._octets(i, batch * width) for i in range(len(self._generators))]
+            kept = [dropout_mask(drawn[seed], cut, self.low) for seed, cut in self._pairs]
+            masks.append(torch.stack(kept)[self.of].view(-1, batch, width))
+        return masks
 
 
 def cuts_of(configs: Sequence[HeadConfig], device: torch.device) -> Tensor:

@@ -138,11 +138,17 @@ def test_seeds_of_a_group_differ_and_are_repeatable():
 def test_dropout_drops_the_share_it_says():
     from llmembed.heads.stacked import DropoutDraws
 
-    draws = DropoutDraws([0, 1, 0], torch.device("cpu"))
-    [octets] = draws.draw(128, [64])
-    assert octets.shape == (3, 128, 64)
-    assert torch.equal(octets[0], octets[2]) and not torch.equal(octets[0], octets[1])
-    assert abs((octets < 64).float().mean().item() - 0.25) < 0.02
+    cuts = torch.tensor([64, 64, 64, 128, 0], dtype=torch.uint8)
+    draws = DropoutDraws([0, 1, 0, 0, 1], cuts, torch.float32)
+    [masks] = draws.draw(128, [64])
+    assert masks.shape == (5, 128, 64)
+    assert torch.equal(masks[0], masks[2]) and not torch.equal(masks[0], masks[1])
+    assert abs((masks[:3] == 0).float().mean().item() - 0.25) < 0.02
+    assert bool((masks[0][masks[3] > 0] > 0).all()), "of one draw more is dropped"
+    assert masks.amax((1, 2)).tolist() == pytest.approx([4 / 3, 4 / 3, 4 / 3, 2, 1])
+    draws.keep(torch.tensor([3]))
+    [alone] = draws.draw(128, [64])
+    assert alone.shape == (1, 128, 64) and set(alone.unique().tolist()) == {0, 2}
 
 
 def test_a_failing_fit_leaves_the_others_alone():
