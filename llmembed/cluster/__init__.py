@@ -5,6 +5,7 @@
     session        start a local Ray, or connect to the cluster a job runs on
     sizing         how many actors, and how many cores or GPUs each
     ray_runtime    RayRuntime: map_texts on Ray Data
+    datasets       rows through stages, as Ray Data is told it
     stages         what its actors and tasks do
     train          RayRuntime.train on Ray Train
     sharding       how many workers train a model, by which ZeRO stage, and why

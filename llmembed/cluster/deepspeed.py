@@ -97,7 +97,7 @@ def going_on(
     shared = latest.parent / latest.read_text(encoding="utf-8").strip()
     earlier = len(list(shared.glob("*_optim_states.pt")))
     if earlier in (0, workers):
-        return settings  # stage 0 writes a single file, which any number reads
+        return settings
     if converts:
         try:
             _to_universal(shared)

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from llmembed.cluster.datasets import blocks, build, quiet, staged
 from llmembed.cluster.failures import as_ours, error_in, raise_error
 from llmembed.cluster.local_runtime import LocalRuntime
 from llmembed.cluster.progress import progress, unit_of
 from llmembed.cluster.session import Session, connect, disconnect
-from llmembed.cluster.sizing import Plan, Pool, plan
-from llmembed.cluster.stages import RunReaders, StageWorker
+from llmembed.cluster.sizing import Plan, plan
 from llmembed.contract import Reader, Stage, Trained, WorkerContext
 from llmembed.errors import ConfigError
 from llmembed.sharding import Sharding
@@ -28,15 +26,6 @@ if TYPE_CHECKING:
     from llmembed.cluster.portions import Portion
     from llmembed.cluster.sharding import Shared
     from llmembed.generation.engine import Engine
-
-RETRIES = 3
-"""How often a block whose actor was killed is sent again before the work fails: a block that kills
-every actor must not do so for ever."""
-
-READ_BYTES = 256 * 2**10
-"""What readers yield is sent on as soon as it is this large, so that a file is never held whole and
-all actors share it. A few hundred texts are seconds of a model's work on a core, a block costs
-milliseconds."""
 
 
 class RayRuntime:
@@ -123,7 +112,7 @@ class RayRuntime:
             # Its cores are this process's: further ones would but have to be started.
             yield from LocalRuntime(self._files).map_texts(inputs, stages, label=label)
             return
-        yield from self._run(inputs, lambda sizes: _staged(inputs, stages, sizes), label)
+        yield from self._run(inputs, lambda sizes: staged(inputs, stages, sizes), label)
 
     def gpus(self) -> float:
         """Of the whole cluster, or of its portion; connects first."""
@@ -147,7 +136,7 @@ class RayRuntime:
         def dataset(sizes: Plan) -> Any:
             import ray
 
-            return processor_of(engine, self.gpus())(ray.data.from_arrow(_blocks(table, ROWS)))
+            return processor_of(engine, self.gpus())(ray.data.from_arrow(blocks(table, ROWS)))
 
         yield from self._run(table, dataset, label)
 
@@ -165,8 +154,8 @@ class RayRuntime:
         warnings.filterwarnings("ignore", "The minimum number of concurrent actors")
         try:
             sizes = self.plan()
-            with _quiet(), progress(label, total, unit_of(inputs)) as advance:
-                batches = _dataset(inputs, partial(make, sizes)).iter_batches(
+            with quiet(), progress(label, total, unit_of(inputs)) as advance:
+                batches = build(inputs, partial(make, sizes)).iter_batches(
                     batch_size=None, batch_format="pyarrow", prefetch_batches=0
                 )
                 for table in batches:
@@ -235,90 +224,6 @@ class RayRuntime:
 
 def _threads(gpus: bool, workers: int, cores: int) -> int | None:
     return None if gpus else max(1, cores // workers)
-
-
-def _dataset(inputs: Any, make: Callable[[], Any]) -> Any:
-    """What ``make`` builds, under our settings of Ray Data."""
-    import pyarrow as pa
-    from ray.data import DataContext
-    from ray.util.annotations import RayDeprecationWarning
-
-    with warnings.catch_warnings():
-        # Ray 2.60 warns of its own settings when they are copied, and wants other names for
-        # `max_task_retries` but has none yet.
-        warnings.simplefilter("ignore", DeprecationWarning)
-        warnings.simplefilter("ignore", RayDeprecationWarning)
-        context = DataContext.get_current().copy()
-        # Of a table's blocks nothing is joined or cut: one block is one part of a store. Readers
-        # stream. Either way what a worker makes of one block is one block.
-        context.target_max_block_size = None if isinstance(inputs, pa.Table) else READ_BYTES
-        context.enable_progress_bars = False
-        context.print_on_execution_start = False
-        context.execution_options.preserve_order = False
-        with DataContext.current(context):
-            return make()
-
-
-def _staged(inputs: Any, stages: Sequence[Stage], sizes: Plan) -> Any:
-    import pyarrow as pa
-    import ray
-    from ray.data import ActorPoolStrategy
-
-    if isinstance(inputs, pa.Table):
-        dataset: Any = ray.data.from_arrow(_blocks(inputs, stages[0].rows))
-    else:
-        numbers = [{"reader": i} for i in range(len(inputs))]
-        read: Any = RunReaders(inputs)
-        dataset = ray.data.from_items(numbers, override_num_blocks=len(numbers)).map_batches(
-            read, batch_size=None, num_cpus=sizes.reading_cpus
-        )
-    for stage in stages:
-        pool: Pool = sizes.model if stage.model else sizes.plain
-        dataset = dataset.map_batches(
-            StageWorker,
-            fn_constructor_args=(stage, pool.threads),
-            batch_size=None,
-            batch_format="pyarrow",
-            zero_copy_batch=True,
-            compute=ActorPoolStrategy(
-                min_size=pool.smallest,
-                max_size=pool.largest,
-                # One at work, one waiting: more would tie blocks to a busy actor.
-                max_tasks_in_flight_per_actor=2,
-            ),
-            num_cpus=pool.cpus,
-            num_gpus=pool.gpus or None,
-            max_task_retries=RETRIES,
-        )
-    return dataset
-
-
-def _blocks(table: pa.Table, rows: int) -> list[pa.Table]:
-    import pyarrow as pa
-
-    return [pa.Table.from_batches([batch]) for batch in table.to_batches(max_chunksize=rows)]
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Ray Data's messages go to its log files only; ours say what a user needs."""
-    import ray.data  # noqa: F401  # sets its handlers up
-
-    handlers = [
-        handler
-        for name in ("ray", "ray.data")
-        for handler in logging.getLogger(name).handlers
-        if isinstance(handler, logging.StreamHandler)
-        and not isinstance(handler, logging.FileHandler)
-    ]
-    levels = [handler.level for handler in handlers]
-    for handler in handlers:
-        handler.setLevel(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        for handler, level in zip(handlers, levels, strict=True):
-            handler.setLevel(level)
 
 
 def _run_of(digest: str, shared: Shared) -> str:

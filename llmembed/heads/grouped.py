@@ -22,6 +22,7 @@ from llmembed.heads.checks import check_labels, check_views
 from llmembed.heads.modules import FusedHeads, FusionModule
 from llmembed.heads.shared import Fit, Pool, SharedRows, StackedFusion, shape_key
 from llmembed.heads.stacked import DropoutDraws, StackedHeads, Targets, cuts_of
+from llmembed.heads.stacked_adamw import StackedAdamW
 from llmembed.heads.trained import TrainedHead, pick_device, pick_precision
 from llmembed.heads.training import (
     Labels,
@@ -123,8 +124,7 @@ class _Group:
         self.targets = [Targets.make(task, truth[task.name], configs) for task in tasks]
         seeds = [c.seed for c in configs]
         self.draws = [DropoutDraws(seeds, cuts, self.low) for _ in tasks]
-        self.moments = [(torch.zeros_like(p), torch.zeros_like(p)) for p in self.parameters]
-        self.steps = 0
+        self.optimiser = StackedAdamW(self.parameters, [rates[i] for i in together])
         self.best: dict[int, tuple[float, float]] = {}
         self.waited = dict.fromkeys(range(len(fits)), 0)
         self.epochs = dict.fromkeys(range(len(fits)), 0)
@@ -183,50 +183,12 @@ class _Group:
         if self.fusion is not None and towards is not None:
             self.fusion.backward(self.rows.unscaled(towards, self.active))
             gradients += self.fusion.gradients
-        self._optimise(gradients, share)
+        self.optimiser.step(self.parameters, gradients, share)
         for stack in self.stacks:
             stack.refresh()
         if self.fusion is not None:
             self.fusion.refresh()
         return losses
-
-    def _optimise(self, gradients: Sequence[Tensor], share: float) -> None:
-        """AdamW on every row, one call for each run of rows with one rate and decay."""
-        from torch.optim.adamw import adamw
-
-        step = torch.tensor(float(self.steps), device=self.device)
-        for start, stop, rate, decay in self._runs():
-            cut = slice(start, stop)
-            params = [p[cut] for p in self.parameters]
-            adamw(
-                params,
-                [g[cut] for g in gradients],
-                [m[cut] for m, _ in self.moments],
-                [v[cut] for _, v in self.moments],
-                [],
-                [step.clone() for _ in params],
-                fused=True,
-                amsgrad=False,
-                beta1=0.9,
-                beta2=0.999,
-                lr=rate * share,
-                weight_decay=decay,
-                eps=1e-8,
-                maximize=False,
-            )
-        self.steps += 1
-
-    def _runs(self) -> list[tuple[int, int, float, float]]:
-        """Runs of rows with one learning rate and weight decay: (start, stop, rate, decay)."""
-        runs: list[tuple[int, int, float, float]] = []
-        for row, number in enumerate(self.active.tolist()):
-            config = self.fits[number].config
-            own = (config.learning_rate, config.weight_decay)
-            if runs and runs[-1][2:] == own:
-                runs[-1] = (runs[-1][0], row + 1, *own)
-            else:
-                runs.append((row, row + 1, *own))
-        return runs
 
     def _judge(self, epoch: int, losses: Tensor) -> set[int]:
         """Score the epoch, keep weights that are the best so far; the fits that are done."""
@@ -286,7 +248,7 @@ class _Group:
         where = {number: row for row, number in enumerate(self.active.tolist())}
         rows = torch.tensor([where[i] for i in numbers], dtype=torch.int64, device=self.device)
         self.active = self.active[rows]
-        self.moments = [(m[rows], v[rows]) for m, v in self.moments]
+        self.optimiser.keep(rows)
         for stack, draws in zip(self.stacks, self.draws, strict=True):
             stack.keep(rows)
             draws.keep(rows)
