@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from llmembed.backbones import best_dtype
-from llmembed.backbones.quantising import Bits
+from llmembed.backbones.quantising import BITS_HELD, Bits
 from llmembed.contract import Prediction, Runtime, Task, Usage
 from llmembed.finetuning.places import ADAPTER, Source
 from llmembed.generation.local import LocalGenerator
@@ -48,16 +48,19 @@ class DecoderClassifier(InModelFolder):
     )
 
     @property
+    def _dtype(self) -> Literal["float32", "bfloat16"]:
+        return self.dtype if best_dtype() == "bfloat16" else "float32"
+
+    @property
     def _asks(self) -> PromptClassifier:
         if "asks" not in self._made:
-            followed = self.dtype if best_dtype() == "bfloat16" else "float32"
             if self.base is None:
-                generator = LocalGenerator(model=str(self.model.path), dtype=followed)
+                generator = LocalGenerator(model=str(self.model.path), dtype=self._dtype)
             else:
                 generator = LocalGenerator(
                     model=self.base.folder(),
                     revision=self.base.revision,
-                    dtype=followed,
+                    dtype=self._dtype,
                     adapter=str(self.model.path / ADAPTER),
                     quantise=self.quantise,
                 )
@@ -72,6 +75,16 @@ class DecoderClassifier(InModelFolder):
                 max_answer_tokens=self.max_answer_tokens,
             )
         return self._made["asks"]
+
+    @property
+    def memory_bytes(self) -> int:
+        """What the model takes where it answers, with the base that adapters belong on."""
+        if self.base is None:
+            return self.model.bytes
+        bits = 32.0 if self._dtype == "float32" else 16.0
+        if self.quantise is not None:
+            bits = BITS_HELD[self.quantise]
+        return self.model.bytes + int(self.base.parameters * bits / 8)
 
     @property
     def predict_usage(self) -> Usage:

@@ -185,6 +185,17 @@ def test_what_it_cant_do_is_refused_by_name(tiny, data, runtime):
         Decoder(model=tiny, instructions=False, shots=2)
 
 
+def test_files_that_not_all_machines_see_are_refused_before_training(tiny, data, tmp_path):
+    from llmembed.cluster import LocalRuntime
+
+    class Cluster(LocalRuntime):
+        machines = 3
+
+    elsewhere = Cluster("s3://bucket/files")
+    with pytest.raises(ConfigError, match=r"3 machines must all see: .* not s3://bucket/files"):
+        Decoder(model=tiny).fit([TOPIC], data[0], data[1], elsewhere, Silent())
+
+
 def with_lora(runtime, tiny, data, *, merge=None, quantise=None, rank=4):
     training = FinetuneConfig(
         learning_rate=1e-2,
@@ -207,6 +218,7 @@ def test_adapters_alone_refer_to_their_base_and_answer_as_the_merged_model(
     held = sum(file.stat().st_size for file in (tmp_path / "saved").rglob("*.safetensors"))
     whole = sum(file.stat().st_size for file in Path(tiny).rglob("*.safetensors"))
     assert held < whole / 2, "the base was copied"
+    assert apart.memory_bytes > 0.9 * whole, "the base answers too"
     loaded = load(tmp_path / "saved")
     assert loaded.base == apart.base
     assert loaded.base.weights_sha256 and loaded.base.location == tiny
