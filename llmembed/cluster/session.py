@@ -75,6 +75,18 @@ def connect(address: str | None = None) -> Session:
     return _session(started=False)
 
 
+def gpus_at(address: str | None = None) -> float:
+    """Of the cluster at ``address`` or named by ``RAY_ADDRESS``, which is connected to. 0 where
+    neither is: work then stays on this machine, whose hardware this process knows."""
+    if "ray" not in sys.modules or not sys.modules["ray"].is_initialized():
+        if (address or os.environ.get(ADDRESS_VARIABLE) or "local") == "local":
+            return 0.0
+        connect(address)
+    import ray
+
+    return float(ray.cluster_resources().get("GPU", 0.0))  # type: ignore[no-untyped-call]
+
+
 def disconnect(session: Session) -> None:
     """Stop the cluster that ``connect`` started; one that was found stays."""
     if session.started:

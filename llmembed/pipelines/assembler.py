@@ -203,12 +203,19 @@ class Assembler:
         return self._specs[name]
 
     def _dtype(self, settings: BackboneSettings) -> Dtype | Literal["auto"]:
-        """One for the whole run. ``auto`` asks the hardware here, which says nothing of the GPUs
-        that a cluster is asked for."""
-        asked = self._experiment.runtime.gpus_per_actor
-        if settings.dtype == "auto" and asked != "auto" and asked > 0:
-            return "bfloat16"
-        return settings.dtype
+        """One for the whole run. ``auto`` asks the hardware here, which without a GPU says nothing
+        of those that a cluster has or is asked for."""
+        import torch
+
+        if settings.dtype != "auto" or torch.cuda.is_available():
+            return settings.dtype
+        runtime = self._experiment.runtime
+        gpus = runtime.gpus_per_actor
+        if gpus == "auto":
+            from llmembed.cluster.session import gpus_at
+
+            gpus = 0 if runtime.local else gpus_at(runtime.address)
+        return "bfloat16" if gpus > 0 else "auto"
 
     def _all_views(self) -> list[tuple[str, str]]:
         """Every view that some method uses, with its place in the experiment."""
