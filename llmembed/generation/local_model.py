@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -47,9 +47,12 @@ class LocalModel:
     """
 
     def __init__(self, spec: LocalSpec) -> None:
-        self.spec = spec
         self.device = device_of(spec.device)
-        check_dtype(spec.dtype, best_dtype(str(self.device)), what=spec.model)
+        best = best_dtype(str(self.device))
+        if spec.or_float32 and best != "bfloat16":
+            spec = replace(spec, dtype="float32")
+        check_dtype(spec.dtype, best, what=spec.model)
+        self.spec = spec
         self.tokens = PromptTokeniser(
             location=spec.location, revision=None if spec.weights_sha256 else spec.revision
         )

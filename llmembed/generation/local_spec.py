@@ -30,7 +30,8 @@ class LocalSpec:
     have in common once. ``adapter``: a folder of adapters in peft's form that are put on the model,
     ``quantise``: the bits in which its linear layers are read. ``scores_end``: the answer's end
     counts as a token of every candidate, without which none could beat another that it begins
-    with; right for a model that was trained to write these answers and their end."""
+    with; right for a model that was trained to write these answers and their end. ``or_float32``:
+    a device that does not compute in bfloat16 takes float32 instead of refusing."""
 
     model: str
     location: str
@@ -46,6 +47,7 @@ class LocalSpec:
     adapter_sha256: str | None = None
     quantise: Bits | None = None
     scores_end: bool = False
+    or_float32: bool = False
 
     @property
     def name(self) -> str:

@@ -24,9 +24,9 @@ from llmembed.prompts.question import Question
 class DecoderClassifier(InModelFolder):
     """``decision``: answers are read as written, or each label is scored as the whole answer.
     ``context``: tokens of prompt and answer together, as in training. ``dtype`` bfloat16 is
-    followed where the machine computes in it. ``base``: the model that the adapters in ``model``
-    belong on, which is referred to and never copied, and ``quantise`` the bits in which it is read;
-    None where ``model`` is whole. ``chosen``: what validation chose."""
+    followed where the device that answers computes in it. ``base``: the model that the adapters in
+    ``model`` belong on, which is referred to and never copied, and ``quantise`` the bits in which
+    it is read; None where ``model`` is whole. ``chosen``: what validation chose."""
 
     method: ClassVar[str] = "decoder"
     tasks: tuple[Task, ...]
@@ -48,23 +48,21 @@ class DecoderClassifier(InModelFolder):
     )
 
     @property
-    def _dtype(self) -> Literal["float32", "bfloat16"]:
-        return self.dtype if best_dtype() == "bfloat16" else "float32"
-
-    @property
     def _asks(self) -> PromptClassifier:
         if "asks" not in self._made:
             if self.base is None:
-                generator = LocalGenerator(model=str(self.model.path), dtype=self._dtype)
+                generator = LocalGenerator(model=str(self.model.path), dtype=self.dtype)
             else:
                 generator = LocalGenerator(
                     model=self.base.folder(),
                     revision=self.base.revision,
-                    dtype=self._dtype,
+                    dtype=self.dtype,
                     adapter=str(self.model.path / ADAPTER),
                     quantise=self.quantise,
                 )
-            generator.spec = replace(generator.spec, context=self.context, scores_end=True)
+            generator.spec = replace(
+                generator.spec, context=self.context, scores_end=True, or_float32=True
+            )
             self._made["asks"] = PromptClassifier(
                 tasks=self.tasks,
                 generator=generator,
@@ -81,7 +79,7 @@ class DecoderClassifier(InModelFolder):
         """What the model takes where it answers, with the base that adapters belong on."""
         if self.base is None:
             return self.model.bytes
-        bits = 32.0 if self._dtype == "float32" else 16.0
+        bits = 16.0 if "bfloat16" == self.dtype == best_dtype() else 32.0
         if self.quantise is not None:
             bits = BITS_HELD[self.quantise]
         return self.model.bytes + int(self.base.parameters * bits / 8)
