@@ -8,6 +8,7 @@ import shutil
 import sys
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from llmembed.sharding import Sharding
 sys.path.append(str(Path(__file__).parent.parent / "generation"))
 from tiny_llama import save_tiny_llama
 
+VARIANT = partial(pytest.param, marks=pytest.mark.variant)
 CONFIG = FinetuneConfig(
     learning_rate=5e-3,
     max_steps=8,
@@ -104,7 +106,9 @@ def test_the_losses_differ_by_what_quantising_changes(alone):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("bits", "zero"), [(None, 3), (4, "off"), (4, 1), (4, 2)])
+@pytest.mark.parametrize(
+    ("bits", "zero"), [(None, 3), VARIANT(4, "off"), VARIANT(4, 1), VARIANT(4, 2)]
+)
 def test_two_workers_give_the_same_losses_and_adapters(
     bits, zero, work, alone, tmp_path: Path, local_ray
 ):
@@ -116,7 +120,7 @@ def test_two_workers_give_the_same_losses_and_adapters(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("bits", "zero"), [(None, 3), (4, 2)])
+@pytest.mark.parametrize(("bits", "zero"), [(None, 3), VARIANT(4, 2)])
 def test_killed_they_go_on_from_a_checkpoint_of_adapters_alone(
     bits, zero, work, alone, tmp_path: Path, local_ray
 ):

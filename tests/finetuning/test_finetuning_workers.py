@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,9 @@ from llmembed.finetuning.places import source_of
 from llmembed.finetuning.worker import EncoderWork
 from llmembed.sharding import Sharding
 
+VARIANT = partial(pytest.param, marks=pytest.mark.variant)
+WAYS = [(2, 1), (1, 2)]
+"""Workers before and after."""
 CONFIG = FinetuneConfig(
     learning_rate=3e-3,
     max_steps=12,
@@ -126,6 +130,7 @@ def test_what_a_stopped_process_reached_is_not_done_again(work, alone, tmp_path:
 
 
 @pytest.mark.slow
+@pytest.mark.variant
 @pytest.mark.parametrize("offload", [False, True])
 @pytest.mark.parametrize("zero", [1, 2, 3])
 def test_every_zero_stage_gives_the_same_losses_and_a_plain_folder(
@@ -223,8 +228,13 @@ def of_workers(place: Path, zero: int, workers: int, stop: int) -> list[int]:
 
 @pytest.mark.timeout(1200)
 @pytest.mark.slow
-@pytest.mark.parametrize("zero", [1, 2, 3])
-@pytest.mark.parametrize(("before", "after"), [(2, 1), (1, 2)])
+@pytest.mark.parametrize(
+    ("zero", "before", "after"),
+    [
+        (2, 2, 1),
+        *(VARIANT(zero, *way) for zero in (1, 2, 3) for way in WAYS if zero != 2 or way != (2, 1)),
+    ],
+)
 def test_what_zero_shared_out_is_shared_out_anew(zero, before, after, work, alone, tmp_path: Path):
     """All killed after the fourth step, gone on by another number; without Ray, which is slow."""
     (tmp_path / "source.json").write_text(json.dumps(vars(work.source)))
@@ -237,8 +247,9 @@ def test_what_zero_shared_out_is_shared_out_anew(zero, before, after, work, alon
 
 
 @pytest.mark.slow
+@pytest.mark.variant
 @pytest.mark.timeout(1200)
-@pytest.mark.parametrize(("before", "after"), [(2, 1), (1, 2)])
+@pytest.mark.parametrize(("before", "after"), WAYS)
 @pytest.mark.parametrize("zero", ["off", 2, 3])
 def test_on_another_number_of_workers_it_goes_on_with_the_same_losses(
     zero, before, after, work, alone, tmp_path: Path, local_ray

@@ -157,6 +157,7 @@ def test_median_stopping_ends_what_lags_behind(place):
 
 
 @pytest.mark.slow
+@pytest.mark.variant
 def test_tpe_with_asha_and_two_objectives(place):
     folder = place[0]
     sweep = sweep_of(
