@@ -41,7 +41,8 @@ def standings(records: Mapping[str, Record]) -> list[Standing]:
         if any(record.status != "ok" for record in own):
             continue
         values = [record.figures["valid_accuracy"] for record in own]
-        names = own[0].figures
+        # A figure that one seed lacks (a latency that could not be measured) has no mean.
+        names = [n for n in own[0].figures if all(n in record.figures for record in own)]
         found.append(
             Standing(
                 configuration=configuration,
@@ -57,7 +58,8 @@ def standings(records: Mapping[str, Record]) -> list[Standing]:
 def pareto(found: Sequence[Standing], objective: str) -> list[Standing]:
     """Those that no other beats in accuracy without more of ``objective``, cheapest first."""
     kept: list[Standing] = []
-    for each in sorted(found, key=lambda s: (s.figures[objective], -s.accuracy)):
+    known = [each for each in found if objective in each.figures]
+    for each in sorted(known, key=lambda s: (s.figures[objective], -s.accuracy)):
         if not kept or each.accuracy > kept[-1].accuracy + TIE:
             kept.append(each)
     return kept
@@ -83,7 +85,8 @@ def table(found: Sequence[Standing], objective: str | None, *, rows: int = SHOWN
     from rich.table import Table
 
     made = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("", "configuration", "valid", "sd", "seeds", objective or "parameters"):
+    column = objective or "parameters"
+    for name in ("", "configuration", "valid", "sd", "seeds", column):
         made.add_column(name, justify="left" if name == "configuration" else "right")
     everyone = [each.configuration for each in found]
     for rank, each in enumerate(found[:rows], start=1):
@@ -93,7 +96,7 @@ def table(found: Sequence[Standing], objective: str | None, *, rows: int = SHOWN
             f"{each.accuracy:.4f}",
             "" if each.sd is None else f"{each.sd:.4f}",
             str(each.seeds),
-            f"{each.figures[objective or 'parameters']:,.6g}",
+            f"{figure:,.6g}" if (figure := each.figures.get(column)) is not None else "",
         )
     return made
 

@@ -15,7 +15,7 @@ from llmembed.pipelines.assembler import Assembler
 from tune.data import SharedData, share
 from tune.fitting import CACHE_BYTES, fit_alone, fit_grouped, grouped
 from tune.ledger import Ledger, Planned
-from tune.settings import Sweep
+from tune.settings import Stopping, Sweep
 from tune.spaces import Range
 from tune.trials import Trials, from_config
 
@@ -102,7 +102,7 @@ class Heads:
         limit = None if self._gpus() else CACHE_BYTES
         return grouped(missing, self.data, self.sweep.head_of, most_bytes=limit)
 
-    def trials(self, count: int) -> Trials:
+    def trials(self, count: int, stopping: Stopping) -> Trials:
         """``count`` of them are to be made."""
         session, asked = self.session, self.sweep.search.concurrent
         concurrent = max(1, min(session.cores, count)) if asked == "auto" else asked
@@ -110,7 +110,7 @@ class Heads:
             sweep=self.sweep,
             data=self._with_copies(session.nodes),
             threads=max(1, session.cores // concurrent) if session.nodes == 1 else 1,
-            by_epoch=self.sweep.search.stopping != "none",
+            by_epoch=stopping != "none",
         )
         each = self.sweep.runtime.gpus_per_actor
         gpus = {"gpu": 1 / 4 if each == "auto" else float(each)} if self._gpus() else {}
@@ -120,8 +120,10 @@ class Heads:
             resources={"cpu": 1.0, **gpus},
             concurrent=concurrent,
             reuse_actors=True,
+            stopping=stopping,
             longest=longest,
             grace=GRACE_EPOCHS,
+            again=self.sweep.trains_groups,
         )
 
     def over(self, fit: Planned) -> None:

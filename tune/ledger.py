@@ -4,6 +4,7 @@
 
     files/sweeps/NAME/sweep.json       what was asked for, and the MLflow run
                       fits/ID.json     one finished fit: status, reason, figures
+                      test/SEED.json   what test said of the winner fitted by that seed
 
 A sweep that was killed goes on from here: what has a file is never run again.
 """
@@ -121,6 +122,16 @@ class Ledger:
 
     def note(self, **more: Any) -> None:
         _write(self.folder / "sweep.json", {**self.facts, **more})
+
+    def note_test(self, seed: int, result: Mapping[str, Any]) -> None:
+        """Keep what the winner's fit by ``seed`` came to: test is not read for it again."""
+        (self.folder / "test").mkdir(exist_ok=True)
+        _write(self.folder / "test" / f"{seed}.json", result)
+
+    def tests(self) -> dict[int, dict[str, Any]]:
+        """What ``note_test`` was given, by seed."""
+        files = sorted((self.folder / "test").glob("*.json"))
+        return {int(file.stem): json.loads(file.read_text(encoding="utf-8")) for file in files}
 
     def write(self, record: Record) -> bool:
         """Keep ``record``; False where that fit has one already (the first stands)."""

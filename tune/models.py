@@ -3,12 +3,12 @@ waits for its workers, and scores what they leave on validation."""
 
 from __future__ import annotations
 
+import math
 import os
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from ray import tune
 
@@ -16,7 +16,7 @@ from llmembed.contract import Runtime
 from llmembed.errors import LlmembedError
 from llmembed.experiment import finetune_config
 from tune.ledger import Ledger, Planned, Record
-from tune.settings import Sweep
+from tune.settings import Stopping, Sweep
 from tune.training import TrainingConfiguration, epochs_of
 from tune.trials import Trials, from_config
 
@@ -67,15 +67,16 @@ class _Heard:
 
 
 def run_trial(config: Mapping[str, Any], *, work: Work) -> None:
-    """One trial: one training."""
-    (planned,) = from_config(config)
+    """One trial: one training, or one after another of several seeds."""
     if Path(work.place).is_dir():
         os.chdir(work.place)  # Ray Tune starts it elsewhere
-    heard = _Heard(len(work.corpus.train), tells=work.by_epoch)
-    record = train_one(planned, work, heard)
-    accuracy = record.figures.get("valid_accuracy", 0.0)
-    epoch = heard.epoch + 1e-3  # after the last that was told
-    tune.report({"epoch": epoch, "valid_accuracy": accuracy, "record": record.to_json()})
+    epoch = 0.0
+    for planned in from_config(config):
+        heard = _Heard(len(work.corpus.train), tells=work.by_epoch)
+        record = train_one(planned, work, heard)
+        accuracy = record.figures.get("valid_accuracy", 0.0)
+        epoch += heard.epoch + 1e-3  # after the last that was told
+        tune.report({"epoch": epoch, "valid_accuracy": accuracy, "record": record.to_json()})
 
 
 def train_one(planned: Planned, work: Work, heard: _Heard) -> Record:
@@ -83,6 +84,7 @@ def train_one(planned: Planned, work: Work, heard: _Heard) -> Record:
     import torch
 
     from llmembed.cluster import RayRuntime
+    from llmembed.embeddings.folder import Folder
     from llmembed.evaluation import evaluate
     from llmembed.pipelines.assembler import Assembler
 
@@ -91,7 +93,8 @@ def train_one(planned: Planned, work: Work, heard: _Heard) -> Record:
         settings: Any = work.sweep.method_of(planned.configuration)
         heard.config = finetune_config(settings.training)
         method = Assembler(work.sweep.experiment({"tuned": settings})).method("tuned")
-        with RayRuntime(f"{work.files}/{planned.id}", portion=work.portion) as runtime:
+        files = Folder(work.files).child(planned.id).address
+        with RayRuntime(files, portion=work.portion) as runtime:
             [result] = evaluate(
                 method,
                 work.corpus,
@@ -146,18 +149,24 @@ class Models:
         session: Session,
         say: Callable[[str], None],
     ) -> None:
-        from llmembed.cluster.portions import nodes_here
+        from llmembed.cluster.portions import nodes_here, wait_for_gpus
         from llmembed.cluster.sharding import Devices
+        from llmembed.embeddings.folder import Folder
 
         self.sweep, self.session, self.say = sweep, session, say
         self.corpus = replace(corpus, test=None)
         self.space = sweep.training_space()
         # A folder for each trial: what it was at when it was killed waits there for its next start.
         remote = "://" in runtime.files
-        self._folder = None if remote else ledger.folder / "trials"
-        self._files = f"{runtime.files}/sweeps/{ledger.name}" if remote else str(self._folder)
+        place = Folder(runtime.files if remote else str(ledger.folder))
+        self._folder = place.child("sweeps", ledger.name) if remote else place.child("trials")
+        pool = cast(Any, runtime).plan().model
+        wait_for_gpus(math.ceil(pool.largest * pool.gpus), say)
         self._nodes, self._devices = nodes_here(), Devices.of_cluster(session)
         self._workers = max(self._wants(each) for each in self._looked_at())
+        wanted = sweep.search.concurrent
+        if wanted != "auto":
+            self._placed(wanted)  # what can't be placed is said before the search, not after
 
     def _looked_at(self) -> Sequence[TrainingConfiguration]:
         search = self.sweep.search
@@ -184,11 +193,11 @@ class Models:
         """Whole models are trained each by itself."""
         return [[each] for each in missing]
 
-    def trials(self, count: int) -> Trials:
-        """``count`` of them are to be made."""
-        from llmembed.cluster.portions import DRIVER_CPUS, portions
+    def _placed(self, count: int) -> tuple[int, Portion]:
+        """How many of ``count`` trials are trained at once, and what each may use."""
+        from llmembed.cluster.portions import portions
 
-        concurrent, portion = portions(
+        return portions(
             self._nodes,
             self._devices,
             cores=self.session.cores,
@@ -196,6 +205,12 @@ class Models:
             wanted=self.sweep.search.concurrent,
             most=count,
         )
+
+    def trials(self, count: int, stopping: Stopping) -> Trials:
+        """``count`` of them are to be made."""
+        from llmembed.cluster.portions import DRIVER_CPUS
+
+        concurrent, portion = self._placed(count)
         self.say(
             f"{concurrent} trial{'s' * (concurrent > 1)} at once, "
             f"{portion.workers} worker{'s' * (portion.workers > 1)} each"
@@ -204,25 +219,24 @@ class Models:
             sweep=self.sweep,
             corpus=self.corpus,
             portion=portion,
-            files=self._files,
+            files=self._folder.address,
             place=str(Path.cwd()),
-            by_epoch=self.sweep.search.stopping != "none",
+            by_epoch=stopping != "none",
         )
         return Trials(
             trainable=tune.with_parameters(run_trial, work=work),
             resources={"cpu": DRIVER_CPUS},
             concurrent=concurrent,
             reuse_actors=False,
+            stopping=stopping,
             longest=LONGEST_EPOCHS,
             grace=GRACE_EPOCHS,
         )
 
     def over(self, fit: Planned) -> None:
         """A fit that is over needs its checkpoints no more."""
-        if self._folder is not None:
-            shutil.rmtree(self._folder / fit.id, ignore_errors=True)
+        self._folder.child(fit.id).delete()
 
     def close(self) -> None:
         """What workers that were ended on the way may have left."""
-        if self._folder is not None:
-            shutil.rmtree(self._folder, ignore_errors=True)
+        self._folder.delete()

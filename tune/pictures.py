@@ -91,9 +91,10 @@ def by_setting(records: Mapping[str, Record], found: Sequence[Any], folder: Path
 def front(found: Sequence[Standing], kept: Sequence[Standing], cost: str, path: Path) -> Path:
     """Accuracy against ``cost``; the Pareto front is joined and named."""
     figure, axes = _figure(7.0, 4.5)
+    known = [each for each in found if cost in each.figures]
     axes.plot(
-        [each.figures[cost] for each in found],
-        [each.accuracy for each in found],
+        [each.figures[cost] for each in known],
+        [each.accuracy for each in known],
         "o",
         color=GREY,
         ms=4,

@@ -13,9 +13,9 @@ from llmembed.errors import ConfigError
 from llmembed.pipelines.assembly import described, files_folder, make_corpus, make_runtime
 from llmembed.pipelines.printing import console, say_corpus, write_json
 from tune.board import Live, Standing, pareto, standings
-from tune.ledger import Ledger, Planned, Record
+from tune.ledger import AnyConfiguration, Ledger, Planned, Record
 from tune.recording import log_corpus_once, log_fit, log_outcome, reopened
-from tune.settings import Sweep, sweep_from
+from tune.settings import Stopping, Sweep, sweep_from
 from tune.telling import Found, files_option, say, to_json
 
 if TYPE_CHECKING:
@@ -54,7 +54,8 @@ def resume(
 def _folder(files: str, name: str) -> Path:
     if Path(name).name != name:
         raise ConfigError(f"--name {name!r}: a sweep's name is one word, without folders")
-    return Path("llmembed-files" if "://" in files else files) / "sweeps" / name
+    place = Path("llmembed-files" if "://" in files else files).resolve()
+    return place / "sweeps" / name
 
 
 def _check(sweep: Sweep) -> None:
@@ -75,6 +76,12 @@ def _go(sweep: Sweep, ledger: Ledger, json_path: str | None) -> Found:
 
     out = console()
     out.print(f"sweep [bold]{ledger.name}[/]")
+    if "://" in files_folder(sweep.runtime.files):
+        out.print(
+            f"what is done is noted on this machine, in {ledger.folder}: "
+            f"`llmembed tune --resume {ledger.name}` goes on from there",
+            soft_wrap=True,
+        )
     with make_runtime(**sweep.runtime.model_dump()) as runtime:
         corpus = make_corpus(sweep.data, runtime.files)
         say_corpus(out, corpus)
@@ -146,31 +153,14 @@ class _Search:
             if record.run is None:  # killed between writing and telling
                 log_fit(self.run, self.ledger, record, self.corpus)
         self._try()
-        found = standings(self.ledger.records)
-        finalists = self._finalists(found)
-        self._fit(
-            [
-                Planned(configuration=f.configuration, seed=s)
-                for f in finalists
-                for s in range(self.sweep.search.final_seeds)
-            ]
-        )
+        finalists = self._finalists()
+        seeds = range(self.sweep.search.final_seeds)
+        self._fit([Planned(configuration=c, seed=s) for c in finalists for s in seeds])
         self.kind.close()
         found = standings(self.ledger.records)
-        chosen = {each.configuration for each in finalists}
         told = self.ledger.facts.get("outcome")
-        winner = next(
-            (
-                each
-                for each in found
-                if (
-                    each.configuration.id == told["winner"]
-                    if told
-                    else each.configuration in chosen
-                )
-            ),
-            None,
-        )
+        chosen = [told["winner"]] if told else [c.id for c in finalists]
+        winner = next((each for each in found if each.configuration.id in chosen), None)
         log_outcome(self.run, self.ledger, found, winner, self.objective)
         test: Mapping[str, Any] = {}
         if told:
@@ -192,13 +182,9 @@ class _Search:
         """The winner's test figures, noted: test is read once, whatever is resumed later."""
         from tune.winning import crown
 
-        def note(test: Mapping[str, Any]) -> None:
-            self.ledger.note(outcome={"winner": winner.configuration.id, "test": dict(test)})
-
-        folder = self.ledger.folder
-        test = crown(self.sweep, winner, self.corpus, self.runtime, self.run, folder, on_read=note)
+        test = crown(self.sweep, winner, self.corpus, self.runtime, self.run, self.ledger)
         if test["tasks"]:
-            note(test)
+            self.ledger.note(outcome={"winner": winner.configuration.id, "test": dict(test)})
         return test
 
     def _try(self) -> None:
@@ -212,14 +198,26 @@ class _Search:
         else:
             chosen = self.kind.space.random(settings.trials, settings.seed)
         self.out.print(f"{len(chosen)} configurations, {settings.seeds} fits of each")
-        self._fit([Planned(configuration=c, seed=s) for c in chosen for s in range(settings.seeds)])
+        planned = [Planned(configuration=c, seed=s) for c in chosen for s in range(settings.seeds)]
+        self._fit(planned, settings.stopping)
 
-    def _finalists(self, found: Sequence[Standing]) -> Sequence[Standing]:
-        if self.objective:
-            found = sorted(pareto(found, self.objective), key=lambda each: -each.accuracy)
-        return found[: self.sweep.search.finalists]
+    def _finalists(self) -> Sequence[AnyConfiguration]:
+        """The best of the search, chosen once: what is resumed among their refits goes on with
+        them."""
+        noted = self.ledger.facts.get("finalists")
+        if noted is None:
+            found = standings(self.ledger.records)
+            if self.objective:
+                found = sorted(pareto(found, self.objective), key=lambda each: -each.accuracy)
+            noted = [each.configuration.id for each in found[: self.sweep.search.finalists]]
+            self.ledger.note(finalists=noted)
+        known = {r.planned.configuration.id: r.planned.configuration for r in self._records()}
+        return [known[id_] for id_ in noted]
 
-    def _fit(self, planned: Sequence[Planned]) -> None:
+    def _records(self) -> Sequence[Record]:
+        return list(self.ledger.records.values())
+
+    def _fit(self, planned: Sequence[Planned], stopping: Stopping = "none") -> None:
         """Run what the ledger does not hold; groups whose process died are tried one by one."""
         grouping = self.sweep.trains_groups
         for together in (True, False) if grouping else (False,):
@@ -227,13 +225,17 @@ class _Search:
             if not missing:
                 return
             jobs = self.kind.groups(missing) if together else [[each] for each in missing]
-            self._run(jobs, total=len(missing), count=len(jobs))
+            self._run(jobs, stopping, total=len(missing), count=len(jobs))
 
     def _suggested(self) -> None:
         from tune.tpe import Tpe
 
         settings = self.sweep.search
-        past = len({r.planned.configuration for r in self.ledger.records.values()})
+        known = list({r.planned.configuration for r in self._records()})
+        # A kill may have come between two seeds.
+        seeds = range(settings.seeds)
+        self._fit([Planned(configuration=c, seed=s) for c in known for s in seeds])
+        past = len(known)
         searcher = Tpe(
             self.kind.space,
             self.ledger,
@@ -245,7 +247,7 @@ class _Search:
         )
         left = max(0, settings.trials - past)
         if left:
-            self._run(searcher, total=left * settings.seeds, count=left)
+            self._run(searcher, settings.stopping, total=left * settings.seeds, count=left)
 
     def _values(self, configuration: Any) -> list[float] | None:
         own = [r for r in self.ledger.records.values() if r.planned.configuration == configuration]
@@ -256,10 +258,10 @@ class _Search:
             return None
         return [sum(r.figures[name] for r in own) / len(own) for name in names]
 
-    def _run(self, jobs: Any, *, total: int, count: int) -> None:
+    def _run(self, jobs: Any, stopping: Stopping, *, total: int, count: int) -> None:
         from tune.trials import run_trials
 
-        trials = self.kind.trials(count)
+        trials = self.kind.trials(count, stopping)
         with Live(self.out, total, self.objective) as live:
 
             def heard(record: Record) -> None:
@@ -271,7 +273,6 @@ class _Search:
             run_trials(
                 jobs,
                 trials,
-                self.sweep,
                 folder=self.ledger.folder,
                 count=count,
                 on_record=heard,

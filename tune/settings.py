@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import (
@@ -42,6 +42,7 @@ from tune.training import (
 )
 
 READY = Path(__file__).parent / "ready"
+Stopping = Literal["none", "asha", "median"]
 OBJECTIVES = ("energy_joules", "latency_seconds", "parameters")
 
 
@@ -57,13 +58,13 @@ class SearchSettings(BaseModel):
 
     algorithm: Literal["grid", "random", "tpe"] = "grid"
     trials: int = Field(32, ge=1, description="configurations that random and tpe try")
-    stopping: Literal["none", "asha", "median"] = "none"
+    stopping: Stopping = "none"
     second_objective: Literal["energy_joules", "latency_seconds", "parameters"] | None = None
     grouped: bool | Literal["auto"] = "auto"
     seeds: int = Field(1, ge=1, le=100)
     finalists: int = Field(3, ge=1)
     final_seeds: int = Field(3, ge=1, le=100)
-    concurrent: int | Literal["auto"] = "auto"
+    concurrent: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
     seed: int = 0
 
     @property

@@ -79,7 +79,7 @@ def say(out: Any, sweep: Sweep, found: Found, ui_command: str) -> None:
         out.print(f"Pareto front (valid_accuracy, {objective}):")
         out.print(table(sorted(found.front, key=lambda s: -s.accuracy), objective, rows=20))
     if found.winner is None:
-        out.print("no winner: every fit failed", style="red")
+        out.print("no winner: no configuration came to its end without a failed fit", style="red")
         return
     best = found.winner
     spread = "" if best.sd is None else f" ± {best.sd:.4f} over {best.seeds} seeds"

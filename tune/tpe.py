@@ -111,10 +111,18 @@ class Tpe(Searcher):
     def on_trial_complete(
         self, trial_id: str, result: Mapping[str, Any] | None = None, error: bool = False
     ) -> None:
-        self._tell(*self._asked.pop(trial_id))
+        trial, made = self._asked.pop(trial_id)
+        told = (result or {}).get("valid_accuracy")
+        if not error and told is not None and f"{made.id}-0" not in self._ledger.records:
+            # Ray Tune says so before the ledger hears of a trial that was stopped early.
+            self._tell(trial, made, stopped_at=float(told))
+        else:
+            self._tell(trial, made)
 
-    def _tell(self, trial: Any, made: AnyConfiguration) -> None:
+    def _tell(self, trial: Any, made: AnyConfiguration, stopped_at: float | None = None) -> None:
         values = self._values(made)
+        if values is None and stopped_at is not None and len(self._study.directions) == 1:
+            values = [stopped_at]
         if values is None:
             self._study.tell(trial, state=_failed())
         else:

@@ -12,7 +12,7 @@ from ray import tune
 from ray.tune import Callback
 
 from tune.ledger import Planned, Record
-from tune.settings import Sweep
+from tune.settings import Stopping
 
 if TYPE_CHECKING:
     from ray.tune.search import Searcher
@@ -26,15 +26,18 @@ class Trials:
     """How a sweep's trials are run. ``trainable``: what each does with its config, a function that
     reports ``epoch``, ``valid_accuracy`` and, for each fit that is over, its ``record``.
     ``resources``: what it holds itself; ``concurrent``: how many at once; ``reuse_actors``: one
-    process may do several, one after another. ``longest``: epochs past which none goes, ``grace``:
-    before which none is stopped."""
+    process may do several, one after another. ``stopping``: how poor ones are ended early;
+    ``longest``: epochs past which none goes, ``grace``: before which none is stopped. ``again``:
+    whether fits of a trial whose process died are to be tried one by one."""
 
     trainable: Any
     resources: Mapping[str, float]
     concurrent: int
     reuse_actors: bool
+    stopping: Stopping
     longest: int
     grace: int
+    again: bool = False
 
 
 def to_config(fits: Sequence[Planned]) -> dict[str, Any]:
@@ -49,8 +52,8 @@ def from_config(config: Mapping[str, Any]) -> list[Planned]:
 class _Listener(Callback):
     """Hands finished fits to the driver, those of dead and of stopped trials too."""
 
-    def __init__(self, on_record: OnRecord, on_tick: Callable[[int], None]) -> None:
-        self._on_record = on_record
+    def __init__(self, on_record: OnRecord, on_tick: Callable[[int], None], *, again: bool) -> None:
+        self._on_record, self._again = on_record, again
         self._on_tick = on_tick
         self._told: dict[str, int] = {}
 
@@ -88,13 +91,14 @@ class _Listener(Callback):
             )
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """A process that died takes its fits with it: alone it is recorded, a group is left to be
-        tried again one by one."""
+        """A process that died takes its fits with it: those it had not told are recorded, or left
+        to be tried again one by one."""
         planned = from_config(trial.config)
-        if len(planned) > 1:
+        if self._again and len(planned) > 1:
             return
         words = " ".join(_words(trial).split())
-        self._on_record(Record(planned=planned[0], status="failed", reason=words[:500]))
+        for each in planned[self._told.get(trial.trial_id, 0) :]:
+            self._on_record(Record(planned=each, status="failed", reason=words[:500]))
 
 
 def _words(trial: Any) -> str:
@@ -112,7 +116,6 @@ def _words(trial: Any) -> str:
 def run_trials(
     jobs: Sequence[Sequence[Planned]] | Searcher,
     trials: Trials,
-    sweep: Sweep,
     *,
     folder: Path,
     count: int,
@@ -127,7 +130,7 @@ def run_trials(
     os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"  # Ctrl-C is ours to handle
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
     os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", str(trials.concurrent))
-    scheduler, search = _scheduler(sweep, trials), None
+    scheduler, search = _scheduler(trials), None
     space: dict[str, Any] = {}
     if isinstance(jobs, Sequence):
         space = {"fits": tune.grid_search([to_config(job)["fits"] for job in jobs])}
@@ -149,7 +152,7 @@ def run_trials(
         run_config=tune.RunConfig(
             name=f"ray-{len(list(folder.glob('ray-*')))}",
             storage_path=str(folder),
-            callbacks=[_Listener(on_record, on_tick)],
+            callbacks=[_Listener(on_record, on_tick, again=trials.again)],
             failure_config=tune.FailureConfig(max_failures=0),
             verbose=0,
         ),
@@ -157,8 +160,8 @@ def run_trials(
     tuner.fit()
 
 
-def _scheduler(sweep: Sweep, trials: Trials) -> Any:
-    if sweep.search.stopping == "asha":
+def _scheduler(trials: Trials) -> Any:
+    if trials.stopping == "asha":
         from ray.tune.schedulers import ASHAScheduler
 
         return ASHAScheduler(
@@ -167,10 +170,15 @@ def _scheduler(sweep: Sweep, trials: Trials) -> Any:
             grace_period=min(trials.grace, trials.longest),
             reduction_factor=ASHA_REDUCTION,
         )
-    if sweep.search.stopping == "median":
+    if trials.stopping == "median":
         from ray.tune.schedulers import MedianStoppingRule
 
         return MedianStoppingRule(
-            time_attr="epoch", grace_period=trials.grace, min_samples_required=3
+            time_attr="epoch",
+            grace_period=trials.grace,
+            min_samples_required=3,
+            # It would let others go first where there is little to compare with; a function that
+            # is paused begins anew.
+            min_time_slice=float("inf"),
         )
     return None

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from llmembed.pipelines.assembly import plain_name
 from llmembed.pipelines.keeping import Keeper
 from llmembed.pipelines.recording import log_leaderboard, log_result
 from tune.board import Standing
+from tune.ledger import Ledger
 from tune.recording import end_as
 from tune.settings import Sweep
 
@@ -30,30 +32,30 @@ def crown(
     corpus: Corpus,
     runtime: Runtime,
     run: Run,
-    folder: Path,
-    on_read: Callable[[Mapping[str, Any]], None],
+    ledger: Ledger,
 ) -> dict[str, Any]:
-    """Fit and score the winner; returns its test figures (validation's without a test part).
-    ``on_read`` hears them as soon as test was read, before anything else can fail.
+    """Fit and score the winner; returns its test figures (validation's without a test part). The
+    ledger is told them seed by seed, as soon as test was read and before anything else can fail;
+    for a seed that it knows of the winner is but fitted again.
 
     Leaves ``winner.yaml``, an experiment that ``llmembed fit`` takes, and ``winner/``, the
     classifier of the seed best on validation.
     """
-    from llmembed.evaluation import Leaderboard
+    from llmembed.evaluation import Leaderboard, Result
     from llmembed.tracking import register
 
+    folder, tests = ledger.folder, ledger.tests()
     experiment = sweep.experiment({"tuned": sweep.method_of(winner.configuration)})
     _write_recipe(experiment.model_dump(mode="json", exclude_defaults=True), folder)
     method = Assembler(experiment).method("tuned")
     results: list[Result] = []
     with Keeper() as keeper:
         for seed in range(sweep.search.final_seeds):
-            results.append(_one(sweep, method, seed, corpus, runtime, run, keeper))
+            earlier = Result.from_json(tests[seed]) if seed in tests else None
+            results.append(_one(sweep, method, seed, corpus, runtime, run, keeper, ledger, earlier))
         board = Leaderboard(results)
         log_leaderboard(run, board)
         figures = _figures(results)
-        if figures["tasks"]:
-            on_read(figures)
         if board.winner is None:
             return figures
         kept = keeper.of(board.winner.label)
@@ -86,6 +88,8 @@ def _one(
     runtime: Runtime,
     parent: Run,
     keeper: Keeper,
+    ledger: Ledger,
+    earlier: Result | None,
 ) -> Result:
     from llmembed.evaluation import evaluate
     from llmembed.metering import Prices
@@ -95,13 +99,17 @@ def _one(
     with parent.tracking.run(f"winner seed {seed}", parent=parent, tags=tags) as run:
         [result] = evaluate(
             method,
-            corpus,
+            corpus if earlier is None else replace(corpus, test=None),
             runtime,
             seeds=[seed],
             reporter_factory=lambda *_: run.reporter(),
             prices=Prices(**sweep.prices.model_dump()),
             on_fitted=lambda _, classifier: fitted.append(classifier),
         )
+        if earlier is not None and fitted:
+            result = earlier
+        elif result.test:
+            ledger.note_test(seed, result.to_json())
         log_result(run, result, corpus, pictures=seed == 0)
         if fitted:
             keeper.offer(result, fitted[0], run)

@@ -123,7 +123,7 @@ def _run(options: argparse.Namespace) -> int:
             json_path=options.json,
         )
     elif options.command == "tune":
-        _tune(options)
+        return _tune(options)
     elif options.command == "serve":
         _serve(options)
     else:
@@ -159,24 +159,28 @@ def _experiment(options: argparse.Namespace) -> Any:
     )
 
 
-def _tune(options: argparse.Namespace) -> None:
-    """Start a sweep, go on with one, or list the ready spaces."""
+def _tune(options: argparse.Namespace) -> int:
+    """Start a sweep, go on with one, or list the ready spaces. 1 where no winner was found."""
     from tune import load_sweep, ready_spaces, resume, start
 
     space, changes, overrides = _said(options)
     if options.spaces:
         for name, path in ready_spaces().items():
             print(f"{name}  {path}")
-    elif options.resume is not None:
+        return 0
+    if options.resume is not None:
         other = set(changes) - {"runtime.files", "runtime.address"}
         if other or overrides or options.words:
             raise UserError("--resume goes on as the sweep began: it takes no other settings")
-        resume(options.resume, files=options.files, address=options.address, json_path=options.json)
+        found = resume(
+            options.resume, files=options.files, address=options.address, json_path=options.json
+        )
     else:
         if "seeds" in changes:
             changes["search.final_seeds"] = changes.pop("seeds")
         sweep = load_sweep(space, changes=changes, overrides=overrides)
-        start(sweep, name=options.name, json_path=options.json)
+        found = start(sweep, name=options.name, json_path=options.json)
+    return 1 if found.winner is None else 0
 
 
 def _serve(options: argparse.Namespace) -> None:

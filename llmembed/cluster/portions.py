@@ -8,7 +8,8 @@ ever.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -16,6 +17,8 @@ from llmembed.cluster.sharding import Devices
 from llmembed.cluster.sizing import MOST_CPU_ACTORS
 from llmembed.errors import ConfigError
 
+START_SECONDS = 1800.0
+"""How long machines with GPUs may take to be started."""
 DRIVER_CPUS = 0.1
 """Held by the process that starts a training and waits for it."""
 SHARES = (1.0, 0.5, 0.25)
@@ -111,6 +114,33 @@ def _most(nodes: Sequence[Node], workers: int, below: int, *, gpu: bool) -> int:
 def _offered(nodes: Sequence[Node], *, gpu: bool) -> str:
     offered = f"{sum(node.cpus for node in nodes):g} CPUs"
     return f"{sum(node.gpus for node in nodes):g} GPUs and {offered}" if gpu else offered
+
+
+def wait_for_gpus(
+    count: int, say: Callable[[str], None], *, seconds: float = START_SECONDS
+) -> None:
+    """Until the connected cluster has ``count`` GPUs, for which its autoscaler is asked. Raises
+    ``ConfigError`` when they are not there after ``seconds``."""
+    import ray
+    from ray.autoscaler.sdk import request_resources
+
+    def here() -> int:
+        offered: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+        return int(offered.get("GPU", 0))
+
+    if here() >= count:
+        return
+    say(f"waiting for machines with {count} GPUs, {here()} of which are there")
+    request_resources(bundles=[{"GPU": 1.0}] * count)
+    until = time.monotonic() + seconds
+    while here() < count and time.monotonic() < until:
+        time.sleep(1)
+    request_resources(bundles=[])  # machines at work stay, idle ones may go as the cluster has it
+    if here() < count:
+        raise ConfigError(
+            f"runtime.actors and runtime.gpus_per_actor ask for {count} GPUs, and after "
+            f"{seconds / 60:.0f} minutes the cluster has {here()}"
+        )
 
 
 def nodes_here() -> list[Node]:

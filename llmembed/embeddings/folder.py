@@ -133,6 +133,20 @@ class Folder:
                 return
             raise StoreError(f"can't move {self.address}/{name}: {error}") from error
 
+    def delete(self) -> None:
+        """The folder with all in it; does nothing where there is none."""
+        if self.local is not None:
+            shutil.rmtree(self.local, ignore_errors=True)
+            return
+        import pyarrow.fs as pafs
+
+        system, path = self.remote
+        try:
+            if system.get_file_info(path).type != pafs.FileType.NotFound:
+                system.delete_dir(path)
+        except OSError as error:
+            raise StoreError(f"can't delete {self.address}: {error}") from error
+
     def sweep(self) -> None:
         """Remove what processes killed long ago were writing aside, files and folders."""
         if self.local is None or not self.local.is_dir():

@@ -102,7 +102,10 @@ def test_more_trials_than_fit_end_and_the_winner_alone_meets_test(place):
 
 
 def test_two_workers_a_trial_on_two_cpus(place):
-    words = settings(place, **{"method.workers": 2, "space": {"learning_rate": [0.005, 0.002]}})
+    """Of a searcher's trial, which trains one seed after another."""
+    more: dict[str, Any] = {"method.workers": 2, "space": {"learning_rate": [0.005, 0.002]}}
+    more["search"] = {"algorithm": "tpe", "trials": 1, "seeds": 2, "final_seeds": 1}
+    words = settings(place, **more)
     process = begin(place, *words, "--name", "pairs")
     said = ended(process)
     assert process.returncode == 0, said

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from sweep_data import settings, write_csv
 from llmembed.errors import ConfigError
 from llmembed.tracking import Tracking
 from tune import load_sweep, resume, start
+from tune.board import pareto, standings, table
 from tune.ledger import Ledger
 
 
@@ -133,6 +135,44 @@ def test_resume_runs_what_is_missing_and_nothing_else(grid, place):
         )
 
 
+def test_a_kill_after_test_was_read_changes_neither_its_figures_nor_the_finalists(grid, place):
+    found, ledger, _, _ = grid
+    files = str(place[0] / "files")
+    facts_file, noted = found.folder / "sweep.json", found.folder / "test" / "0.json"
+    facts = json.loads(facts_file.read_text())
+    assert facts["finalists"] == [found.winner.configuration.id]
+    del facts["outcome"]  # killed before the winner was registered
+    facts_file.write_text(json.dumps(facts))
+    told = json.loads(noted.read_text())
+    told["test"]["topic"]["metrics"]["accuracy"] = 0.125
+    noted.write_text(json.dumps(told))
+    shutil.rmtree(found.folder / "winner")
+    again = resume("grid", files=files)
+    assert again.test["tasks"]["topic"]["values"][0] == 0.125, "test was read again"
+    assert again.test["registered"] and (found.folder / "winner").is_dir()
+
+    # As if the finalist's refits had come out worse than what was left behind.
+    other = next(s for s in again.standings if s.configuration != found.winner.configuration)
+    facts["finalists"] = [other.configuration.id]
+    facts_file.write_text(json.dumps(facts))
+    shutil.rmtree(found.folder / "test")
+    before = set(ledger.records)
+    assert resume("grid", files=files).winner.configuration == other.configuration
+    assert set(Ledger.open(found.folder).records) == before
+
+
+def test_a_figure_that_one_seed_lacks_has_no_mean(grid):
+    _, ledger, _, _ = grid
+    good = [r for r in ledger.records.values() if r.status == "ok"]
+    lacking = replace(good[0], figures={k: v for k, v in good[0].figures.items() if "lat" not in k})
+    records = {r.planned.id: r for r in [*good[1:], lacking]}
+    found = {s.configuration: s for s in standings(records)}
+    mine = found.pop(lacking.planned.configuration)
+    assert "latency_seconds" not in mine.figures and "parameters" in mine.figures
+    assert mine not in pareto([mine, *found.values()], "latency_seconds")
+    table([mine, *found.values()], "latency_seconds")
+
+
 @pytest.mark.slow
 def test_median_stopping_ends_what_lags_behind(place):
     """Rates so small that nothing is learnt stay below the median of the others."""
@@ -142,6 +182,8 @@ def test_median_stopping_ends_what_lags_behind(place):
             "space": {"fusion": ["last", "avg", "max"], "learning_rate": [0.005, 0.004, 1e-7]},
             "head": {"widths": [16], "epochs": 30, "patience": None},
             "search.stopping": "median",
+            "search.finalists": 3,
+            "search.final_seeds": 3,
             "search.grouped": False,
             "search.concurrent": 1,
         },
@@ -154,6 +196,9 @@ def test_median_stopping_ends_what_lags_behind(place):
     assert all("stopped early after epoch" in str(r.reason) for r in stopped)
     assert all(r.figures["epochs"] < 30 for r in stopped)
     assert found.winner.configuration.learning_rate > 1e-5
+    refits = [r for r in Ledger.open(found.folder).records.values() if r.planned.seed > 0]
+    assert [r.status for r in refits] == ["ok"] * 6, "a refit was stopped"
+    assert found.winner.seeds == 3
 
 
 @pytest.mark.slow
@@ -204,5 +249,7 @@ def test_mistakes_before_anything_runs(place):
         start(sweep_of(place, **{"search.grouped": True, "search.algorithm": "tpe"}), name="x")
     with pytest.raises(ConfigError, match="searched with one seed"):
         start(sweep_of(place, **{"search.stopping": "asha", "search.seeds": 2}), name="y")
+    with pytest.raises(ConfigError, match=r"search\.concurrent"):
+        sweep_of(place, **{"search.concurrent": 0})
     shutil.copy(data, folder / "other.csv")
     assert not Path(folder / "files" / "sweeps" / "x").exists()
