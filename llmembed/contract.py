@@ -151,11 +151,13 @@ class WorkerContext:
 
 @dataclass(frozen=True, kw_only=True)
 class Trained:
-    """The last metrics reported and folder kept; how the work was shared out, and why."""
+    """The last metrics reported and folder kept; how the work was shared out, and why. ``run``:
+    where all that is kept of it lies, a folder or an ``s3://`` address."""
 
     metrics: Mapping[str, float]
     folder: Path | None
     why: str = ""
+    run: str | None = None
 
 
 class Runtime(Protocol):

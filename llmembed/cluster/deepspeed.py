@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from argparse import Namespace
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -89,8 +90,9 @@ def going_on(
     """``settings``, changed to go on from ``checkpoint`` on ``workers`` workers.
 
     What ZeRO shared out over another number of workers is written anew beside it as DeepSpeed's
-    universal checkpoint, by the worker that ``converts``; ``wait`` returns when all have come so
-    far. Raises ``WorkerError`` where DeepSpeed can't."""
+    universal checkpoint, by the worker that ``converts``, once; ``wait`` returns when all have come
+    so far. The others watch for its mark meanwhile: of a large model it takes longer than a process
+    group waits. Raises ``WorkerError`` where DeepSpeed can't."""
     latest = next(checkpoint.rglob("latest"), None)
     if latest is None:
         return settings
@@ -98,14 +100,23 @@ def going_on(
     earlier = len(list(shared.glob("*_optim_states.pt")))
     if earlier in (0, workers):
         return settings
+    done, failed = (shared.with_name(f"{shared.name}_universal.{w}") for w in ("done", "failed"))
     if converts:
+        failed.unlink(missing_ok=True)
+    wait()  # nobody reads the mark of an earlier try
+    if converts and not done.is_file():
         try:
             _to_universal(shared)
+            done.touch()
         except Exception as error:
+            failed.write_text(f"{type(error).__name__}: {error}", encoding="utf-8")
+    while not done.is_file():
+        if failed.is_file():
             raise WorkerError(
                 f"DeepSpeed can't share out the checkpoint of {earlier} workers over {workers} "
-                f"({type(error).__name__}: {error}): go on with workers: {earlier}"
-            ) from error
+                f"({failed.read_text(encoding='utf-8')}): go on with workers: {earlier}"
+            )
+        time.sleep(0.5)
     wait()
     return {**settings, "checkpoint": {"load_universal": True}}
 

@@ -91,6 +91,15 @@ def portions(
     )
 
 
+def whole_cpus(nodes: Sequence[Node], workers: int) -> int:
+    """The most whole CPUs that each of ``workers`` workers can hold, one machine's each. Raises
+    ``ConfigError`` where not all can hold one."""
+    for cpus in range(int(max(node.cpus for node in nodes)), 0, -1):
+        if sum(int(node.cpus // cpus) for node in nodes) >= workers:
+            return cpus
+    raise ConfigError(f"{workers} workers are more than {_offered(nodes, gpu=False)} hold")
+
+
 def _each(
     nodes: Sequence[Node], count: int, workers: int, threads: int, *, gpu: bool
 ) -> float | None:

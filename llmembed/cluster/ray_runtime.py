@@ -206,7 +206,7 @@ class RayRuntime:
             gpus=gpus,
             # Without GPUs the workers share the cores; a single one may use them all. Beside GPUs
             # they are not counted, yet an offloaded optimiser works on them.
-            threads=_threads(gpus, workers, self._cores()) if shared is not None else 1,
+            threads=self._cores_each(gpus, workers) if shared is not None else 1,
             cpus=None if self._portion is None else self._portion.cpus,
             deepspeed=None if shared is None else shared.deepspeed,
             # Of any number of workers; what one ZeRO stage writes another can't read.
@@ -217,13 +217,18 @@ class RayRuntime:
         )
         return done if shared is None else replace(done, why=shared.why)
 
-    def _cores(self) -> int:
+    def _cores_each(self, gpus: bool, workers: int) -> int | None:
+        """Of each worker that trains; it stands on one machine."""
+        from llmembed.cluster.portions import nodes_here, whole_cpus
+
+        if gpus:
+            return None
+        if self._portion is not None:
+            return max(1, self._portion.cores // workers)
         assert self._session is not None
-        return self._session.cores if self._portion is None else self._portion.cores
-
-
-def _threads(gpus: bool, workers: int, cores: int) -> int | None:
-    return None if gpus else max(1, cores // workers)
+        if self._session.nodes > 1:
+            return whole_cpus(nodes_here(), workers)
+        return max(1, self._session.cores // workers)
 
 
 def _run_of(digest: str, shared: Shared) -> str:

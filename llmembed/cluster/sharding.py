@@ -202,9 +202,14 @@ def _stage(wanted: Sharding, devices: Devices, workers: int) -> tuple[int | None
                     ),
                 )
     least = bytes_per_device(wanted, workers, stages[-1], offload=moves[-1])
+    ways = [] if wanted.frozen_bits < 16 else ["more GPUs", "ZeRO 3 with offload"]
+    if wanted.trained is None:
+        ways.append("LoRA")
+    elif wanted.frozen_bits > 8:
+        ways.append("quantise")
     raise ConfigError(
         f"{size} need {least / GIB:.3g} GiB of each of {workers} GPUs, which have "
-        f"{devices.gpu_bytes / GIB:.3g}: use more GPUs, ZeRO 3 with offload, or LoRA"
+        f"{devices.gpu_bytes / GIB:.3g}: use {' or '.join([*ways, 'GPUs with more memory'])}"
     )
 
 

@@ -83,7 +83,8 @@ def train(
     except Exception as error:
         raise as_ours(error, name) from None
     metrics = {k: float(v) for k, v in (result.metrics or {}).items()}
-    return Trained(metrics=metrics, folder=_local(result.checkpoint))
+    place = Folder(files).child("train", unique).address
+    return Trained(metrics=metrics, folder=_local(result.checkpoint), run=place)
 
 
 def _left_in(files: str) -> str | None:
@@ -150,7 +151,28 @@ def _loop(config: dict[str, Any]) -> None:
     resumed = ray.train.get_checkpoint()
     share = max(1, cores_here() // context.get_local_world_size())
     _use_threads(config["threads"] or share)
-    here, deepspeed = _local(resumed), config["deepspeed"]
+    with _read(resumed) as here:
+        _work(config, context, resumed, here)
+
+
+@contextmanager
+def _read(checkpoint: Checkpoint | None) -> Iterator[Path | None]:
+    """The checkpoint's folder; one that is not on this machine is copied here once for all workers
+    of the machine, and deleted when the last of them is done."""
+    if checkpoint is None:
+        yield None
+        return
+    with checkpoint.as_directory() as folder:
+        yield Path(folder)
+
+
+def _work(
+    config: dict[str, Any], context: Any, resumed: Checkpoint | None, here: Path | None
+) -> None:
+    import ray
+    import ray.train
+
+    deepspeed = config["deepspeed"]
     if deepspeed is not None:
         from llmembed.cluster.deepspeed import going_on, prepare
 
@@ -158,8 +180,9 @@ def _loop(config: dict[str, Any]) -> None:
         if resumed is not None and here is not None:
             import torch.distributed
 
-            # A folder that all see is converted once, copies of it each by its owner.
-            first = str(here) != str(resumed.path) or context.get_world_rank() == 0
+            # A folder that all see is converted once, a copy of it once on each machine.
+            copied = str(here) != str(resumed.path)
+            first = (context.get_local_rank() if copied else context.get_world_rank()) == 0
             deepspeed = going_on(
                 deepspeed,
                 here,

@@ -49,6 +49,8 @@ def measure_latency(
             raise
         return None, "latency not measured: out of memory in this process"
     finally:
+        if hasattr(classifier, "release"):
+            classifier.release()
         _give_back()
 
 

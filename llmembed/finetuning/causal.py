@@ -31,6 +31,7 @@ class CausalAnswers(nn.Module):
     chosen_by = "loss"
     losses = ("answer",)
     measures: ClassVar[dict[str, str]] = {"answer": "exact"}
+    _keys_to_ignore_on_save = None  # the Trainer asks for it where a checkpoint lacks a name
 
     def __init__(
         self, model: Any, lora: LoraSettings | None = None, *, merges: bool = True
@@ -69,10 +70,20 @@ class CausalAnswers(nn.Module):
     def load_state_dict(
         self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
     ) -> Any:
-        """Takes what ``state_dict`` gives."""
-        told = super().load_state_dict(state_dict, strict and self.merges, assign)
-        if not self.merges:
-            told.missing_keys[:] = [name for name in told.missing_keys if ".lora_" in name]
+        """Takes what ``state_dict`` gives, and what a checkpoint holds: of weights with two names
+        (tied embeddings) one."""
+        places = {name: value.data_ptr() for name, value in super().state_dict().items()}
+        read = {places[name] for name in state_dict if name in places}
+        told = super().load_state_dict(state_dict, False, assign)
+        told.missing_keys[:] = [
+            name
+            for name in told.missing_keys
+            if places[name] not in read and (self.merges or ".lora_" in name)
+        ]
+        if strict and (told.missing_keys or told.unexpected_keys):
+            raise RuntimeError(
+                f"missing weights: {told.missing_keys}; unexpected: {told.unexpected_keys}"
+            )
         return told
 
     def activation_checkpointing_enable(self, **settings: Any) -> None:

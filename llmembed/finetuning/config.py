@@ -199,3 +199,12 @@ _RANGES: tuple[tuple[str, float, float], ...] = (
     ("log_steps", 1, float("inf")),
     ("seed", 0, 2**32),
 )
+
+
+def computes_bf16(config: FinetuneConfig) -> bool:
+    """Where this is called; elsewhere ``auto`` may come to something else."""
+    from llmembed.backbones import best_dtype
+
+    if config.precision == "auto":
+        return best_dtype() == "bfloat16"
+    return config.precision == "bf16"

@@ -27,6 +27,8 @@ class HeadedEncoder(nn.Module):
 
     accepts_loss_kwargs = False  # told to the Trainer: the loss is divided here
     chosen_by = "score"
+    merges = True
+    _keys_to_ignore_on_save = None  # the Trainer asks for it where a checkpoint lacks a name
 
     def __init__(self, encoder: Any, tasks: Sequence[Task], *, pooling: Pooling = "mean") -> None:
         super().__init__()

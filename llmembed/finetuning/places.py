@@ -19,7 +19,8 @@ ADAPTER = "adapter"
 @dataclass(frozen=True, kw_only=True)
 class Source:
     """A model to start from. ``location``: folder or hub id; ``revision``: the hub's commit, None
-    for a folder. ``name`` is for people; ``context``: the most tokens, None where unbounded."""
+    for a folder. ``name`` is for people; ``context``: the most tokens, None where unbounded.
+    ``embedding_parameters``: of ``parameters``, those of words at the beginning and the end."""
 
     name: str
     location: str
@@ -27,6 +28,7 @@ class Source:
     weights_sha256: str | None
     context: int | None
     parameters: int
+    embedding_parameters: int = 0
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -66,13 +68,15 @@ def source_of(model: str, *, revision: str | None = None, causal: bool = False) 
         digest = weights.weights_sha256(folder)
         check_weights(location, preset.weights_sha256 if preset else None, digest)
     commit = None if folder else getattr(config, "_commit_hash", None) or revision
+    parameters, embedding = _parameters(config, causal=causal)
     return Source(
         name=model if preset or folder is None else folder.name,
         location=location if preset or folder is None else str(folder),
         revision=commit,
         weights_sha256=digest,
         context=context_length(config.get_text_config()),
-        parameters=_parameters(config, causal=causal),
+        parameters=parameters,
+        embedding_parameters=embedding,
     )
 
 
@@ -85,8 +89,9 @@ def no_gpu_is_fine() -> None:
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
 
 
-def _parameters(config: Any, *, causal: bool) -> int:
-    """How many the model has, counted on its shape alone: nothing is read, no memory taken."""
+def _parameters(config: Any, *, causal: bool) -> tuple[int, int]:
+    """How many the model has, and its embeddings, counted on its shape alone: nothing is read, no
+    memory taken."""
     import torch
     from transformers import AutoModel, AutoModelForCausalLM
 
@@ -97,7 +102,9 @@ def _parameters(config: Any, *, causal: bool) -> int:
     except ValueError as error:
         what = "causal model" if causal else "model"
         raise ModelError(f"a {config.model_type} is no {what} that can be fine-tuned") from error
-    return sum(each.numel() for each in model.parameters())
+    ends = (model.get_input_embeddings(), model.get_output_embeddings())
+    words = {id(p): p.numel() for end in ends if end is not None for p in end.parameters()}
+    return sum(each.numel() for each in model.parameters()), sum(words.values())
 
 
 def untrained_reason(location: str) -> str | None:

@@ -22,7 +22,7 @@ from transformers import PrinterCallback, Trainer, TrainingArguments
 
 from llmembed.contract import Usage, WorkerContext
 from llmembed.errors import ConfigError
-from llmembed.finetuning.config import FinetuneConfig
+from llmembed.finetuning.config import FinetuneConfig, computes_bf16
 from llmembed.finetuning.order import order_of
 from llmembed.finetuning.packing import flat_batch
 from llmembed.finetuning.reports import Reports
@@ -36,12 +36,16 @@ BEST, RESUME, PROGRESS = "best", "resume", "progress.json"
 class Trainable(Protocol):
     """What ``Finetuner`` asks of a model. ``losses``: the names of its losses; ``measures``: what
     right, answered and true labels of each make (see ``tallies``); ``chosen_by``: whether the best
-    is told by the mean of these, ``score``, or by the ``loss``; ``weights``: of the losses."""
+    is told by the mean of these, ``score``, or by the ``loss``; ``weights``: of the losses;
+    ``merges``: whether the whole model is written, else what was trained alone."""
 
     losses: tuple[str, ...]
     measures: Mapping[str, str]
     chosen_by: str
     weights: Mapping[str, float]
+
+    @property
+    def merges(self) -> bool: ...
 
     def label_counts(self, batch: Mapping[str, Tensor]) -> Tensor: ...
 
@@ -224,6 +228,7 @@ class Finetuner(Trainer):
     def write_plain(self, folder: Path) -> None:
         """The model as plain files, gathered from all workers where ZeRO 3 shared it out."""
         if getattr(self, "is_deepspeed_enabled", False) and self.model_wrapped is not self.model:
+            self._leave_out_frozen()
             state = self.accelerator.get_state_dict(self.model_wrapped)
         else:
             state = self.module.state_dict() if self.context.rank == 0 else {}
@@ -235,6 +240,20 @@ class Finetuner(Trainer):
             self.trainable.write(folder, state, self.tokeniser)
 
     # --- checkpoints
+
+    def _leave_out_frozen(self) -> None:
+        """DeepSpeed gathers and writes frozen weights too unless told otherwise, which the Trainer
+        does for peft's own models alone."""
+        engine: Any = self.model_wrapped
+        if self.trainable.merges or "save_checkpoint" in vars(engine):
+            return
+        for name in ("save_checkpoint", "_zero3_consolidated_16bit_state_dict"):
+            setattr(engine, name, partial(getattr(engine, name), exclude_frozen_parameters=True))
+
+    def _save_checkpoint(self, *given: Any, **named: Any) -> None:
+        if getattr(self, "is_deepspeed_enabled", False):
+            self._leave_out_frozen()
+        super()._save_checkpoint(*given, **named)
 
     def create_optimizer(self, *given: Any, **named: Any) -> Any:
         made = super().create_optimizer(*given, **named)
@@ -295,7 +314,8 @@ class Finetuner(Trainer):
         usages = self.all_usages()
         used = sum(usages, self.spent)
         told = {f"joules/worker_{r}": u.energy_joules for r, u in enumerate(usages)}
-        told["step"] = float(self.state.global_step)
+        # Of a training that had ended before it was started again the state says 0.
+        told["step"] = float(self.state.global_step or self.latest.get("step", 0))
         self.latest |= told
         resume = self.work / RESUME
         shutil.rmtree(resume, ignore_errors=True)
@@ -313,6 +333,7 @@ class Finetuner(Trainer):
                 "latest": self.latest,
                 "usage": used.to_json(),
                 "parameters_trained": self.trained,
+                "bf16": computes_bf16(self.config),
             }
             (self.work / PROGRESS).write_text(json.dumps(progress), encoding="utf-8")
         own = json.dumps(usages[self.context.rank].to_json())

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from llmembed.contract import Examples, Task, WorkerContext
 from llmembed.finetuning.answer_rows import AnswerRows
-from llmembed.finetuning.config import FinetuneConfig
+from llmembed.finetuning.config import FinetuneConfig, computes_bf16
 from llmembed.finetuning.places import Source, no_gpu_is_fine
 
 if TYPE_CHECKING:
@@ -171,14 +171,6 @@ def _forget_unused_names(model: torch.nn.Module) -> None:
         for module in model.modules():
             if "_weight_conversions" in vars(module):  # peft's wrapper has what it wraps
                 del module._weight_conversions
-
-
-def computes_bf16(config: FinetuneConfig) -> bool:
-    from llmembed.backbones import best_dtype
-
-    if config.precision == "auto":
-        return best_dtype() == "bfloat16"
-    return config.precision == "bf16"
 
 
 def part_of(examples: Examples, tasks: Sequence[Task]) -> Examples:

@@ -265,3 +265,7 @@ class LocalGenerator(CachedGenerator):
 
             self._model = LocalModel(self.spec)
         return self._model
+
+    def release(self) -> None:
+        """Give back what the model holds in this process."""
+        self._model = None

@@ -18,12 +18,13 @@ from llmembed.contract import Examples, Reporter, Runtime, Task
 from llmembed.errors import ConfigError
 from llmembed.finetuning import FinetuneConfig
 from llmembed.finetuning.places import Source, source_of, untrained_reason
-from llmembed.finetuning.worker import DecoderWork, computes_bf16
+from llmembed.finetuning.worker import DecoderWork
 from llmembed.methods.asking import make_question
 from llmembed.methods.decoder_classifier import DecoderClassifier
 from llmembed.methods.decoder_rows import AnswerEncoder
 from llmembed.methods.demonstrations import gather
 from llmembed.methods.finetuned import Finetuned, Spread, Trains, finetune
+from llmembed.methods.model_folder import check_reach
 from llmembed.prompts.question import Question, variant_of
 from llmembed.prompts.templates import Template, Variant
 
@@ -94,12 +95,7 @@ class Decoder(Trains):
                 "decision: score is for one task of one label; several tasks or words are answered "
                 "as written, decision: generate"
             )
-        if "://" in runtime.files and runtime.machines > 1:
-            raise ConfigError(
-                f"a fine-tuned language model answers from its folder, which the cluster's "
-                f"{runtime.machines} machines must all see: give --files a folder that they "
-                f"share, not {runtime.files}"
-            )
+        check_reach(runtime)
         source = source_of(self.model, revision=self.revision, causal=True)
         config = self.training
         if config.quantise is not None:
@@ -145,7 +141,7 @@ class Decoder(Trains):
             demonstrations=shown,
             context=context,
             max_answer_tokens=longest,
-            dtype="bfloat16" if computes_bf16(config) else "float32",
+            dtype="bfloat16" if done.bf16 else "float32",
             decision="score" if self.decision == "score" else "generate",
             fit_usage=usage + done.usage,
             parameters_trained=done.parameters_trained,

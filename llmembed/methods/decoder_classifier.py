@@ -94,6 +94,12 @@ class DecoderClassifier(InModelFolder):
         """How it was trained, and what was cut, repaired or unreadable in the last ``predict``."""
         return (*self.fit_notes, *self._asks.notes)
 
+    def release(self) -> None:
+        """Give back what the model holds in this process; it is loaded again when next asked."""
+        if "asks" in self._made:
+            generator: Any = self._made["asks"].generator
+            generator.release()
+
     def predict(
         self, texts: Sequence[str], runtime: Runtime | None = None
     ) -> dict[str, Prediction]:

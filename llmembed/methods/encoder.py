@@ -29,11 +29,11 @@ from llmembed.errors import ConfigError
 from llmembed.finetuning import FinetuneConfig
 from llmembed.finetuning.answering import Answering, EncoderAnswers, Floats, Logits, answer_table
 from llmembed.finetuning.places import source_of
-from llmembed.finetuning.worker import EncoderWork, computes_bf16, load_tokeniser, part_of
+from llmembed.finetuning.worker import EncoderWork, load_tokeniser, part_of
 from llmembed.methods import saved
 from llmembed.methods.answers import decide
 from llmembed.methods.finetuned import Spread, Trains, finetune
-from llmembed.methods.model_folder import InModelFolder, ModelFolder
+from llmembed.methods.model_folder import InModelFolder, ModelFolder, check_reach
 
 ROWS = 64
 """Texts sent to an actor at once."""
@@ -69,6 +69,10 @@ class EncoderClassifier(InModelFolder):
     def predict_usage(self) -> Usage:
         """What the last ``predict`` took, on all actors together."""
         return self._loaded.get("usage", Usage())  # type: ignore[no-any-return]
+
+    def release(self) -> None:
+        """Give back what the model holds in this process; it is loaded again when next asked."""
+        self._loaded.pop("model", None)
 
     def predict(
         self, texts: Sequence[str], runtime: Runtime | None = None
@@ -225,6 +229,7 @@ class Encoder(Trains):
                 known = ", ".join(task.name for task in tasks)
                 raise ConfigError(f"loss_weights: there is no task {name!r}; tasks are {known}")
         source = source_of(self.model, revision=self.revision)
+        check_reach(runtime, 4 * source.parameters)
         done = finetune(
             EncoderWork(
                 source=source,
@@ -245,7 +250,7 @@ class Encoder(Trains):
             tasks=tuple(tasks),
             model=done.model,
             max_tokens=min(self.training.max_tokens, source.context or self.training.max_tokens),
-            dtype="bfloat16" if computes_bf16(self.training) else "float32",
+            dtype="bfloat16" if done.bf16 else "float32",
             temperatures={task.name: 1.0 for task in tasks},
             fit_usage=done.usage,
             parameters_trained=done.parameters_trained,

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal, Self
 
-from llmembed.backbones.quantising import BITS_HELD
+from llmembed.backbones.quantising import BITS_HELD, Bits
 from llmembed.contract import Reporter, Runtime, Usage
 from llmembed.finetuning import FinetuneConfig
 from llmembed.finetuning.places import Source, untrained_reason
@@ -32,7 +32,7 @@ class Spread:
             # Adapters of rank 16 on every linear layer are some 0.6 % of a model of 7 billion.
             trained=None if lora is None else max(1, source.parameters * lora.rank // 1600),
             parameters=source.parameters,
-            frozen_bits=16.0 if config.quantise is None else BITS_HELD[config.quantise],
+            frozen_bits=_bits(source, config.quantise),
             batch=config.batch,
             workers=self.workers,
             zero=self.zero,
@@ -40,6 +40,14 @@ class Spread:
             bf16=config.precision != "fp32",
             checkpointed=config.activation_checkpointing,
         )
+
+
+def _bits(source: Source, quantise: Bits | None) -> float:
+    """What a frozen weight takes in the mean; embeddings are never quantised."""
+    if quantise is None:
+        return 16.0
+    share = source.embedding_parameters / max(1, source.parameters)
+    return 16.0 * share + BITS_HELD[quantise] * (1 - share)
 
 
 class Trains:
@@ -66,13 +74,15 @@ class Trains:
 
 @dataclass(frozen=True, kw_only=True)
 class Finetuned:
-    """What training left. ``best_step``: the step whose weights are kept; ``why``: how the work
-    was shared out; ``usage``: of all workers."""
+    """What training left. ``best_step``: the step whose weights are kept; ``bf16``: whether the
+    workers computed in bfloat16; ``why``: how the work was shared out; ``usage``: of all
+    workers."""
 
     model: ModelFolder
     usage: Usage
     parameters_trained: int
     best_step: int
+    bf16: bool
     why: str
     history: list[dict[str, float]]
 
@@ -108,6 +118,7 @@ def finetune(
         usage=Usage.from_json(told["usage"]),
         parameters_trained=told["parameters_trained"],
         best_step=told["best_step"],
+        bf16=told["bf16"],
         why=trained.why,
         history=told["history"],
     )

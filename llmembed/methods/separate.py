@@ -42,12 +42,18 @@ class SeparateClassifier:
         return sum((getattr(part, "predict_usage", Usage()) for part in self.parts), Usage())
 
     @property
-    def kept_runs(self) -> tuple[Path, ...]:
+    def kept_runs(self) -> tuple[str, ...]:
         return tuple(run for part in self.parts for run in getattr(part, "kept_runs", ()))
 
     @property
     def memory_bytes(self) -> int:
         return sum(int(getattr(part, "memory_bytes", 0)) for part in self.parts)
+
+    def release(self) -> None:
+        """Give back what the models hold in this process; see its parts."""
+        for part in self.parts:
+            if hasattr(part, "release"):
+                part.release()
 
     @property
     def parameters_trained(self) -> int:

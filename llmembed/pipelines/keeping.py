@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
+import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llmembed.errors import ConfigError
+from llmembed.embeddings.folder import Folder
+from llmembed.errors import ConfigError, StoreError
 
 if TYPE_CHECKING:
     from llmembed.contract import Classifier
@@ -104,7 +106,7 @@ class Keeper:
 
     _kept: dict[str, Kept] = field(default_factory=dict)
     _folder: Path | None = None
-    _runs: list[Path] = field(default_factory=list)
+    _runs: list[str] = field(default_factory=list)
 
     def __enter__(self) -> Keeper:
         self._folder = Path(tempfile.mkdtemp(prefix="llmembed-classifiers-"))
@@ -116,7 +118,10 @@ class Keeper:
         shutil.rmtree(self._folder, ignore_errors=True)
         if error is None:
             for run in self._runs:
-                shutil.rmtree(run, ignore_errors=True)
+                try:
+                    Folder(run).delete()
+                except StoreError as error:
+                    warnings.warn(f"a training's files stay behind: {error}", stacklevel=2)
 
     def offer(self, result: Result, classifier: Classifier, run: Run) -> None:
         """Keep ``classifier`` if no other seed of its method did better on validation."""

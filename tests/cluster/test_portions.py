@@ -6,7 +6,7 @@ import itertools
 
 import pytest
 
-from llmembed.cluster.portions import DRIVER_CPUS, Node, Portion, portions
+from llmembed.cluster.portions import DRIVER_CPUS, Node, Portion, portions, whole_cpus
 from llmembed.cluster.sharding import GIB, Devices, fewest_workers
 from llmembed.errors import ConfigError
 from llmembed.sharding import Sharding
@@ -77,6 +77,15 @@ def check_any_order(nodes: list[Node], count: int, portion: Portion) -> None:
             place[1] -= wanted
         if number == 300:
             break
+
+
+def test_a_workers_cpus_lie_on_one_machine():
+    two = [Node(cpus=8, gpus=0), Node(cpus=8, gpus=0)]
+    assert [whole_cpus(two, workers) for workers in (1, 2, 3, 16)] == [8, 8, 4, 1]
+    uneven = [Node(cpus=4, gpus=0), Node(cpus=12, gpus=0)]
+    assert [whole_cpus(uneven, workers) for workers in (1, 2, 4)] == [12, 6, 4]
+    with pytest.raises(ConfigError, match="17 workers are more than 16 CPUs hold"):
+        whole_cpus(two, 17)
 
 
 def test_no_more_than_there_is_to_do_and_no_more_than_fits():

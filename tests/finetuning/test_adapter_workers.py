@@ -130,6 +130,13 @@ def test_killed_they_go_on_from_a_checkpoint_of_adapters_alone(
         done = runtime.train(dying, sharding=sharding(workers=2, zero=zero))
     assert (tmp_path / "died").exists()
     check_same(done, alone[bits])
+    checkpoints = list((tmp_path / "files").rglob("resume/model.safetensors"))
+    assert checkpoints
+    for file in checkpoints:
+        assert all(".lora_" in name for name in load_file(file)), "the base is in it"
+    states = [p.stat().st_size for p in (tmp_path / "files").rglob("*_model_states.pt")]
+    base = sum(p.stat().st_size for p in Path(work.source.location).glob("*.safetensors"))
+    assert states and max(states) < base / 3, "the base is in it"
 
 
 @pytest.mark.parametrize("bits", [None, 4])
@@ -150,6 +157,37 @@ def test_training_goes_on_from_a_checkpoint_of_adapters_alone(bits, work, alone,
     own(WorkerContext(rank=0, world_size=1, report=report, resume_from=first))
     assert steps[folders] == 6, "began anew"
     check_same(Trained(metrics={}, folder=tmp_path / str(len(steps))), alone[bits])
+
+
+def test_a_whole_model_with_tied_embeddings_goes_on_too(work, tmp_path: Path):
+    """One weight under two names is in the checkpoint once."""
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(work.source.location)
+    model.config.tie_word_embeddings = True
+    model.tie_weights()
+    model.save_pretrained(tmp_path / "tied")
+    for file in Path(work.source.location).glob("tokenizer*"):
+        shutil.copy(file, tmp_path / "tied")
+    source = source_of(str(tmp_path / "tied"), causal=True)
+    assert source.embedding_parameters == model.get_input_embeddings().weight.numel()
+    own = replace(work, source=source, config=replace(CONFIG, lora=None, learning_rate=1e-3))
+    kept: list[Path] = []
+
+    def report(metrics: Mapping[str, float], folder: Path | None) -> None:
+        if folder is not None:
+            kept.append(shutil.copytree(folder, tmp_path / f"kept-{len(kept)}"))
+
+    own(WorkerContext(rank=0, world_size=1, report=report))
+    through = len(kept)
+    held = load_file(kept[0] / "resume" / "model.safetensors")
+    assert sum("embed_tokens" in name or "lm_head" in name for name in held) == 1
+    own(WorkerContext(rank=0, world_size=1, report=report, resume_from=kept[0]))
+    ends = [Trained(metrics={}, folder=kept[i]) for i in (through - 1, -1)]
+    np.testing.assert_allclose(losses(ends[1]), losses(ends[0]), rtol=1e-4)
+    best = [load_file(each.folder / "best" / "model.safetensors") for each in ends]
+    for name, value in best[0].items():
+        np.testing.assert_allclose(best[1][name], value, atol=1e-4, err_msg=name)
 
 
 def test_without_padding_the_losses_are_the_same(work, tmp_path: Path):

@@ -12,9 +12,12 @@ import pytest
 
 from llmembed.contract import Classifier, Examples, Silent, Task
 from llmembed.errors import ConfigError, ModelError, UnsupportedError
+from llmembed.evaluation.latency import measure_latency
 from llmembed.finetuning import FinetuneConfig, LoraSettings
+from llmembed.finetuning.answering import SHIP_AT_MOST
 from llmembed.methods import load
 from llmembed.methods.decoder import Decoder
+from llmembed.methods.model_folder import check_reach
 
 sys.path.append(str(Path(__file__).parent.parent / "generation"))
 from tiny_llama import save_tiny_llama
@@ -194,6 +197,10 @@ def test_files_that_not_all_machines_see_are_refused_before_training(tiny, data,
     elsewhere = Cluster("s3://bucket/files")
     with pytest.raises(ConfigError, match=r"3 machines must all see: .* not s3://bucket/files"):
         Decoder(model=tiny).fit([TOPIC], data[0], data[1], elsewhere, Silent())
+    with pytest.raises(ConfigError, match="3 machines must all see"):
+        check_reach(elsewhere, 1 + SHIP_AT_MOST)  # roberta-large, say
+    check_reach(elsewhere, SHIP_AT_MOST)
+    check_reach(LocalRuntime(tmp_path), None)
 
 
 def with_lora(runtime, tiny, data, *, merge=None, quantise=None, rank=4):
@@ -225,6 +232,9 @@ def test_adapters_alone_refer_to_their_base_and_answer_as_the_merged_model(
     found = loaded.predict(data[2].texts, runtime)["topic"]
     np.testing.assert_allclose(found.scores, merged.scores, atol=1e-4)
     assert any("adapters alone, answering over tiny@" in note for note in apart.notes)
+    latency, _ = measure_latency(loaded, data[2].texts, n_texts=2)
+    assert latency is not None and latency.texts == 2
+    assert loaded._asks.generator._model is None, "the model stays in memory"
 
 
 def test_adapters_over_another_base_than_their_own_are_refused(data, runtime, tmp_path):
