@@ -179,6 +179,6 @@ def _scheduler(trials: Trials) -> Any:
             min_samples_required=3,
             # It would let others go first where there is little to compare with; a function that
             # is paused begins anew.
-            min_time_slice=float("inf"),
+            min_time_slice=float("inf"),  # type: ignore[arg-type]
         )
     return None
