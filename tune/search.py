@@ -79,7 +79,7 @@ def _go(sweep: Sweep, ledger: Ledger, json_path: str | None) -> Found:
     if "://" in files_folder(sweep.runtime.files):
         out.print(
             f"what is done is noted on this machine, in {ledger.folder}: "
-            f"`llmembed tune --resume {ledger.name}` goes on from there",
+            f"`llmembed tune --resume {ledger.name}{files_option(sweep)}` goes on from there",
             soft_wrap=True,
         )
     with make_runtime(**sweep.runtime.model_dump()) as runtime:
