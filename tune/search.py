@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from llmembed.contract import Runtime
 from llmembed.errors import ConfigError
-from llmembed.pipelines.assembly import described, files_folder, make_corpus, make_runtime
+from llmembed.pipelines.assembly import (
+    described,
+    files_folder,
+    make_corpus,
+    make_runtime,
+    tracking_files,
+)
 from llmembed.pipelines.printing import console, say_corpus, write_json
 from tune.board import Live, Standing, pareto, standings
 from tune.ledger import AnyConfiguration, Ledger, Planned, Record
@@ -88,7 +94,9 @@ def _go(sweep: Sweep, ledger: Ledger, json_path: str | None) -> Found:
         if ledger.facts.get("digest", corpus.digest) != corpus.digest:
             raise ConfigError(f"the data of sweep {ledger.name!r} changed: start a new sweep")
         tracking = Tracking(
-            sweep.tracking.uri, sweep.tracking.experiment or corpus.name, files=runtime.files
+            sweep.tracking.uri,
+            sweep.tracking.experiment or corpus.name,
+            files=tracking_files(runtime.files),
         )
         tracking.close_orphans()
         with _parent(tracking, ledger, sweep, corpus) as run:
