@@ -27,9 +27,11 @@ _SKIPPED_LINES = "RAY_DEDUP_LOGS_SKIP_REGEX"
 _RETRIED = (
     r"^Task .*submit failed\. There are|^A worker died or was killed while executing"
     r"|^Task ServeController\.graceful_shutdown failed"
+    r"|^WARNING: \d+ PYTHON worker processes have been started"
 )
-"""What Ray prints of a worker that was killed, a screenful, before its work is done again, and of
-a controller that ended as it was told to. Work that fails for good raises instead."""
+"""What Ray prints of a worker that was killed, a screenful, before its work is done again, of
+a controller that ended as it was told to, and of sweeps whose trials wait for workers of their own.
+Work that fails for good raises instead."""
 
 
 @dataclass(frozen=True, kw_only=True)
