@@ -73,9 +73,41 @@ def log_fit(parent: Run, ledger: Ledger, record: Record, corpus: Corpus) -> None
         reporter = run.reporter()
         for epoch, accuracy in enumerate(record.history, start=1):
             reporter.report({"epoch/valid_accuracy": accuracy}, step=epoch)
+    _ended(parent, ledger, record, run.id)
+
+
+def _ended(parent: Run, ledger: Ledger, record: Record, run: str) -> None:
     if record.status != "ok":
-        end_as(run, "FAILED" if record.status == "failed" else "KILLED")
-    ledger.tell_run(record, run.id)
+        parent.client.set_terminated(run, "FAILED" if record.status == "failed" else "KILLED")
+    ledger.tell_run(record, run)
+
+
+def log_missing(parent: Run, ledger: Ledger, corpus: Corpus) -> None:
+    """The fits whose run the ledger does not know: the driver was killed before it was logged, or
+    before it was noted that it is."""
+    missing = [record for record in ledger.records.values() if record.run is None]
+    if not missing:
+        return
+    logged: dict[str, str] = {}
+    place = [parent.tracking.experiment_id]
+    for status in ("FINISHED", "FAILED", "KILLED"):
+        wanted = f"tags.`mlflow.parentRunId` = '{parent.id}' and attributes.status = '{status}'"
+        token: str | None = None
+        while True:
+            page = parent.client.search_runs(place, wanted, max_results=1000, page_token=token)
+            for run in page:
+                # One that was cut off was closed as killed when this sweep was opened again.
+                cut = status == "KILLED" and run.data.tags.get("llmembed.status") != "stopped"
+                if "llmembed.fit" in run.data.tags and not cut:
+                    logged[run.data.tags["llmembed.fit"]] = run.info.run_id
+            token = page.token
+            if not token:
+                break
+    for record in missing:
+        if record.planned.id in logged:
+            _ended(parent, ledger, record, logged[record.planned.id])
+        else:
+            log_fit(parent, ledger, record, corpus)
 
 
 def end_as(run: Run, status: str) -> None:

@@ -20,7 +20,7 @@ from llmembed.pipelines.assembly import (
 from llmembed.pipelines.printing import console, say_corpus, write_json
 from tune.board import Live, Standing, pareto, standings
 from tune.ledger import AnyConfiguration, Ledger, Planned, Record
-from tune.recording import log_corpus_once, log_fit, log_outcome, reopened
+from tune.recording import log_corpus_once, log_fit, log_missing, log_outcome, reopened
 from tune.settings import Stopping, Sweep, sweep_from
 from tune.telling import Found, files_option, say, to_json
 
@@ -157,9 +157,7 @@ class _Search:
 
     def whole(self) -> Found:
         log_corpus_once(self.run, self.sweep, self.corpus)
-        for record in list(self.ledger.records.values()):
-            if record.run is None:  # killed between writing and telling
-                log_fit(self.run, self.ledger, record, self.corpus)
+        log_missing(self.run, self.ledger, self.corpus)
         self._try()
         finalists = self._finalists()
         seeds = range(self.sweep.search.final_seeds)

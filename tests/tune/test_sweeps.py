@@ -135,6 +135,25 @@ def test_resume_runs_what_is_missing_and_nothing_else(grid, place):
         )
 
 
+def test_a_run_that_was_logged_but_not_noted_is_found_again(grid, place):
+    """The driver was killed between the two."""
+    found, *_ = grid
+    tracking = Tracking(None, "news", files=place[0] / "files")
+
+    def runs() -> dict[str, str]:
+        every = tracking.client.search_runs([tracking.experiment_id], max_results=500)
+        return {r.info.run_id: r.info.status for r in every if "llmembed.fit" in r.data.tags}
+
+    before, records = runs(), Ledger.open(found.folder).records
+    for status in ("ok", "failed"):
+        record = next(r for r in records.values() if r.status == status)
+        file = found.folder / "fits" / f"{record.planned.id}.json"
+        file.write_text(json.dumps({**json.loads(file.read_text()), "run": None}))
+    resume("grid", files=str(place[0] / "files"))
+    assert runs() == before
+    assert all(r.run in before for r in Ledger.open(found.folder).records.values())
+
+
 def test_a_kill_after_test_was_read_changes_neither_its_figures_nor_the_finalists(grid, place):
     found, ledger, _, _ = grid
     files = str(place[0] / "files")
