@@ -102,7 +102,7 @@ def _go(sweep: Sweep, ledger: Ledger, json_path: str | None) -> Found:
         with _parent(tracking, ledger, sweep, corpus) as run:
             ledger.note(digest=corpus.digest, run=run.id)
             try:
-                session = connect(sweep.runtime.address)
+                session = connect(sweep.runtime.address, dashboard=sweep.method is not None)
                 try:
                     found = _Search(sweep, ledger, runtime, corpus, run, out, session).whole()
                 finally:

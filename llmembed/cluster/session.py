@@ -49,9 +49,13 @@ def cores_here() -> int:
     return len(os.sched_getaffinity(0))
 
 
-def connect(address: str | None = None) -> Session:
+def connect(address: str | None = None, *, dashboard: bool = False) -> Session:
     """Connect to ``address`` (``auto``, ``ray://…``, ``HOST:PORT``) or the cluster named by
     ``RAY_ADDRESS``, as inside a submitted job; with neither, start one on this machine alone.
+
+    ``dashboard``: of a cluster that is started. Without it a training that is ended from outside
+    (as Ray Tune ends poor trials) leaves its workers' places taken: Ray Train's cleaner asks the
+    dashboard whether the training still lives.
 
     A connection that exists already is used as it is. Raises ``UserError`` when the cluster can't
     be reached.
@@ -65,7 +69,7 @@ def connect(address: str | None = None) -> Session:
     address = address or os.environ.get(ADDRESS_VARIABLE)
     if address is None or address == "local":
         with _own_terminate():
-            _start()
+            _start(dashboard=dashboard)
         return _session(started=True)
     try:
         _check_reachable(address)
@@ -97,7 +101,7 @@ def disconnect(session: Session) -> None:
         ray.shutdown()
 
 
-def _start() -> None:
+def _start(*, dashboard: bool) -> None:
     import ray
 
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -106,7 +110,7 @@ def _start() -> None:
             # Without this Ray would look for some other cluster on this machine.
             address="local",
             num_cpus=max(LEAST_LOGICAL_CPUS, cores_here()),
-            include_dashboard=False,
+            include_dashboard=dashboard,
             log_to_driver=False,
             logging_level=logging.ERROR,
         )

@@ -13,7 +13,7 @@ def main() -> int:
     ray.init(
         address="local",
         num_cpus=int(sys.argv[1]),
-        include_dashboard=False,
+        include_dashboard=True,  # as `connect` does for a sweep over models
         log_to_driver=False,
         logging_level="ERROR",
     )
