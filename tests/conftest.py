@@ -12,6 +12,8 @@ import pytest
 # Before torch is loaded: its idle threads must not spin on cores that Ray's workers need.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("GOMP_SPINCOUNT", "0")
+# Ray's workers give way to other processes otherwise; what these tests wait for are they.
+os.environ.setdefault("RAY_worker_niceness", "0")
 
 LONGEST = (
     "test_jobs",

@@ -6,6 +6,7 @@
     rows        encoded texts and labels -> padded batches
     answer_rows prompts with their answers as tokens
     packing     rows one behind another, with no padding
+    trainable   what the training loop asks of a model
     order       which rows make up which step: seeded, rows of like length together
     heads       an encoder with a linear head for each task
     causal      a causal model whose answer tokens alone bear loss; LoRA, over a quantised base too

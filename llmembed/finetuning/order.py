@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
+from torch.utils.data import Dataset
 
 GROUP_BATCHES = 50
 """So many batches are formed of rows sorted by length among themselves: little padding, and still
@@ -33,3 +34,16 @@ def order_of(
         mixed = rng.permuted(batches, axis=1)
         found.append(rng.permutation(mixed).reshape(-1))
     return np.concatenate(found).astype(np.int64)
+
+
+class Ordered(Dataset[int]):
+    """The row numbers of every step, one after another: the Trainer sees a single long epoch."""
+
+    def __init__(self, order: np.ndarray) -> None:
+        self._order = order
+
+    def __len__(self) -> int:
+        return len(self._order)
+
+    def __getitem__(self, place: int) -> int:
+        return int(self._order[place])

@@ -11,60 +11,26 @@ from collections.abc import Iterator, Mapping
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.utils.data import Dataset
 from transformers import PrinterCallback, Trainer, TrainingArguments
 
 from llmembed.contract import Usage, WorkerContext
 from llmembed.errors import ConfigError
 from llmembed.finetuning.config import FinetuneConfig, computes_bf16
-from llmembed.finetuning.order import order_of
+from llmembed.finetuning.order import Ordered, order_of
 from llmembed.finetuning.packing import flat_batch
 from llmembed.finetuning.reports import Reports
 from llmembed.finetuning.rows import Rows
 from llmembed.finetuning.speed import Speed
+from llmembed.finetuning.trainable import Trainable
 from llmembed.metering import Meter
 
 BEST, RESUME, PROGRESS = "best", "resume", "progress.json"
-
-
-class Trainable(Protocol):
-    """What ``Finetuner`` asks of a model. ``losses``: the names of its losses; ``measures``: what
-    right, answered and true labels of each make (see ``tallies``); ``chosen_by``: whether the best
-    is told by the mean of these, ``score``, or by the ``loss``; ``weights``: of the losses;
-    ``merges``: whether the whole model is written, else what was trained alone."""
-
-    losses: tuple[str, ...]
-    measures: Mapping[str, str]
-    chosen_by: str
-    weights: Mapping[str, float]
-
-    @property
-    def merges(self) -> bool: ...
-
-    def label_counts(self, batch: Mapping[str, Tensor]) -> Tensor: ...
-
-    def tallies(self, logits: Any, batch: Mapping[str, Tensor]) -> Tensor: ...
-
-    def write(self, folder: Path, state: Mapping[str, Tensor], tokeniser: Any) -> None: ...
-
-
-class _Ordered(Dataset[int]):
-    """The row numbers of every step, one after another: the Trainer sees a single long epoch."""
-
-    def __init__(self, order: np.ndarray) -> None:
-        self._order = order
-
-    def __len__(self) -> int:
-        return len(self._order)
-
-    def __getitem__(self, place: int) -> int:
-        return int(self._order[place])
 
 
 class Finetuner(Trainer):
@@ -93,8 +59,8 @@ class Finetuner(Trainer):
         super().__init__(
             model=model,
             args=args,
-            train_dataset=_Ordered(order),
-            eval_dataset=_Ordered(np.arange(len(valid))),
+            train_dataset=Ordered(order),
+            eval_dataset=Ordered(np.arange(len(valid))),
             data_collator=partial(flat_batch, rows) if config.padding_free else rows.batch,
             callbacks=[Reports(self)],
         )

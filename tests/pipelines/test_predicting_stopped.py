@@ -107,6 +107,7 @@ def test_a_killed_run_goes_on_where_it_stopped(
         predict(**settings, data=[str(big)])
 
 
+@pytest.mark.slow
 def test_ctrl_c_stops_at_once_and_loses_nothing(model: str, tmp_path: Path, big: Path) -> None:
     output = tmp_path / "labels"
     process = start(model, big, output)
