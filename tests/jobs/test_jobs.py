@@ -51,6 +51,7 @@ def labelled(table: Path) -> list[str]:
     return ["--data", str(table), "--text-column", "body", "--label-column", "topic"]
 
 
+@pytest.mark.slow
 def test_a_fit_job_embeds_fits_and_saves_and_a_predict_job_labels(
     cluster: Cluster, table: Path
 ) -> None:
@@ -95,6 +96,7 @@ def test_an_unreachable_cluster_is_a_mistake() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.variant
 def test_embed_compare_and_report_jobs(cluster: Cluster, table: Path) -> None:
     files = ["--files", "others"]
     embed = cluster.ray_job("python", "-m", "jobs.embed", *labelled(table), *files)
@@ -114,6 +116,7 @@ def test_embed_compare_and_report_jobs(cluster: Cluster, table: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.variant
 def test_the_job_runs_the_code_of_its_working_directory(cluster: Cluster) -> None:
     code = (
         "import llmembed, ray; ray.init(log_to_driver=False); "
