@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import yaml
 from pydantic import (
@@ -64,8 +64,15 @@ class SearchSettings(BaseModel):
     seeds: int = Field(1, ge=1, le=100)
     finalists: int = Field(3, ge=1)
     final_seeds: int = Field(3, ge=1, le=100)
-    concurrent: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
+    concurrent: int | Literal["auto"] = "auto"
     seed: int = 0
+
+    @field_validator("concurrent")
+    @classmethod
+    def _at_least_one(cls, value: int | Literal["auto"]) -> int | Literal["auto"]:
+        if value != "auto" and value < 1:
+            raise ValueError(f"is {value}: expected auto, or how many trials at once, 1 or more")
+        return value
 
     @property
     def trains_groups(self) -> bool:
