@@ -48,6 +48,8 @@ def build(inputs: Any, make: Callable[[], Any]) -> Any:
 
 
 def staged(inputs: Any, stages: Sequence[Stage], sizes: Plan) -> Any:
+    """The data set of ``inputs`` (a table or readers) sent through ``stages``, each on a pool of
+    actors as ``sizes`` has it."""
     import pyarrow as pa
     import ray
     from ray.data import ActorPoolStrategy
@@ -82,6 +84,7 @@ def staged(inputs: Any, stages: Sequence[Stage], sizes: Plan) -> Any:
 
 
 def blocks(table: pa.Table, rows: int) -> list[pa.Table]:
+    """``table`` in tables of at most ``rows`` rows: one is what an actor gets at a time."""
     import pyarrow as pa
 
     return [pa.Table.from_batches([batch]) for batch in table.to_batches(max_chunksize=rows)]
