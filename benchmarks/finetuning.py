@@ -63,10 +63,10 @@ def prepared(args: argparse.Namespace, folder: Path) -> DecoderWork:
     from llmembed.experiment import Data
     from llmembed.finetuning.places import source_of
     from llmembed.finetuning.untrained import build_llama
-    from llmembed.methods.decoder import Decoder
-    from llmembed.methods.decoder_rows import AnswerEncoder
     from llmembed.methods.demonstrations import Demonstrations
-    from llmembed.pipelines.assembly import make_corpus
+    from llmembed.methods.finetuned.decoder import Decoder
+    from llmembed.methods.finetuned.decoder_rows import AnswerEncoder
+    from llmembed.pipelines.corpus import make_corpus
 
     rows = args.steps * args.batch
     corpus = make_corpus(Data(source=args.data, tasks=args.tasks, limit=rows), str(folder))

@@ -86,7 +86,7 @@ def _prepare(folder: Path, options: argparse.Namespace) -> list[str]:
     from llmembed.backbones.weights import local_folder
     from llmembed.cluster import LocalRuntime
     from llmembed.contract import Silent
-    from llmembed.methods.probe import Probe
+    from llmembed.methods.frozen.probe import Probe
     from llmembed.texts import CorpusSource, load_corpus
 
     corpus = load_corpus(CorpusSource.benchmark(options.data), quarantine_folder=folder / "bad")

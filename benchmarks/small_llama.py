@@ -15,9 +15,8 @@ from pathlib import Path
 def spoken(source: str, tasks: list[str] | None, limit: int | None) -> Iterator[str]:
     """Training texts, and their answers to all tasks together and to each alone."""
     from llmembed.experiment import Data
-    from llmembed.methods.asking import make_question
-    from llmembed.pipelines.assembly import make_corpus
-    from llmembed.prompts.question import variant_of
+    from llmembed.pipelines.corpus import make_corpus
+    from llmembed.prompts.question import make_question, variant_of
 
     with tempfile.TemporaryDirectory() as folder:
         corpus = make_corpus(Data(source=source, tasks=tasks, limit=limit), folder)

@@ -28,8 +28,8 @@ from typing import Any
 # and in Ray's workers, which get the driver's path.
 sys.path[:] = [each for each in sys.path if Path(each).resolve() != Path(__file__).parent.resolve()]
 
-from tune.data import SharedData  # noqa: E402
-from tune.fitting import CACHE_BYTES, grouped  # noqa: E402
+from tune.heads.data import SharedData  # noqa: E402
+from tune.heads.fits import CACHE_BYTES, grouped  # noqa: E402
 from tune.ledger import Planned, Record  # noqa: E402
 from tune.settings import Sweep, load_sweep  # noqa: E402
 
@@ -38,9 +38,9 @@ def shared(sweep: Sweep, folder: Path) -> SharedData:
     """The corpus's embeddings, extracted where they are missing."""
     from llmembed.cluster import LocalRuntime
     from llmembed.experiment import FusedSettings
-    from llmembed.pipelines.assembler import Assembler
-    from llmembed.pipelines.assembly import make_corpus
-    from tune.data import share
+    from llmembed.pipelines.corpus import make_corpus
+    from llmembed.pipelines.methods import Assembler
+    from tune.heads.data import share
 
     every = FusedSettings(kind="fused", views=dict(sweep.views))
     assembler = Assembler(sweep.experiment({"every view": every}))
@@ -56,7 +56,7 @@ def run(
     """One way of running the grid: wall-clock and training seconds, accuracies by fit."""
     from ray import tune
 
-    from tune.heads import GRACE_EPOCHS, Work, run_trial
+    from tune.heads.trial import GRACE_EPOCHS, Work, run_trial
     from tune.trials import Trials, run_trials
 
     records: list[Record] = []
@@ -170,7 +170,7 @@ def memory(sweep: Sweep, data: SharedData) -> list[dict[str, Any]]:
 
 def _hold(sweep: Sweep, data: SharedData, ready: Any, go: Any) -> None:
     """One fit, then wait with all it mapped."""
-    from tune.fitting import fit_alone
+    from tune.heads.fits import fit_alone
 
     [configuration, *_] = sweep.make_space(data.shapes).grid()
     fit_alone(

@@ -18,15 +18,15 @@ from ray.serve.handle import DeploymentHandle
 
 from llmembed.backbones import BackboneSpec
 from llmembed.errors import ModelError
-from serve.addresses import CHALLENGER, CHAMPION, Address
-from serve.batching import Batched
-from serve.hosting import Host, LocalHost
-from serve.metrics import Family, Metrics
+from serve.model.addresses import CHALLENGER, CHAMPION, Address
+from serve.model.batching import Batched
+from serve.model.hosting import Host, LocalHost
+from serve.model.metrics import Family, Metrics
+from serve.model.server import Server
+from serve.model.shelf import Shelf
 from serve.placement import is_apart, looked_up, options_of, threads_of
 from serve.remote import RemoteHost
-from serve.server import Server
 from serve.settings import Scaling, ServeSettings, key_digest, load_settings
-from serve.shelf import Shelf
 
 if TYPE_CHECKING:
     import numpy as np
@@ -153,7 +153,7 @@ class Ingress:
         await self.server.start()
 
     def __serve_build_asgi_app__(self) -> Any:
-        from serve.web import build
+        from serve.http.web import build
 
         return build(self.server)
 

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from llmembed.cluster.session import cores_here
 from llmembed.errors import ConfigError, ModelError
-from serve.addresses import CHALLENGER, CHAMPION, Address
-from serve.hosting import weights_bytes
-from serve.loading import opened
+from serve.model.addresses import CHALLENGER, CHAMPION, Address
+from serve.model.hosting import weights_bytes
+from serve.model.loading import opened
 
 if TYPE_CHECKING:
     from llmembed.backbones import BackboneSpec

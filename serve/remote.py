@@ -10,14 +10,14 @@ from ray.exceptions import RayActorError, RayTaskError
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 
 from serve.errors import OverloadedError, RequestError, UnavailableError
-from serve.hosting import Tokenising
+from serve.model.hosting import Tokenising
 
 if TYPE_CHECKING:
     import numpy as np
     from ray.serve.handle import DeploymentHandle
 
     from llmembed.backbones import BackboneSpec, TokenisedBatch
-    from serve.batching import Batched
+    from serve.model.batching import Batched
 
 TRIES = 4
 WAIT_SECONDS = 0.1

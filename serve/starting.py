@@ -60,9 +60,9 @@ def start(
     application does not come up.
     """
     from llmembed.cluster import connect, disconnect
-    from llmembed.pipelines.printing import console
+    from llmembed.pipelines.console import console
     from serve.settings import key_digest
-    from serve.telling import say_ready
+    from serve.summary import say_ready
 
     out = out or console()
     _check_port(host, port)

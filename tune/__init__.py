@@ -7,13 +7,14 @@
     found.winner, found.front, found.test
 
     search      a sweep from beginning to end
-    settings    what a space's YAML may say; ``dimensions``, ``training``: of its dimensions
-    spaces      configurations, and the walks through them; ``tpe``: Optuna's
-    heads       fusions and heads: embeddings extracted once, mapped by every trial
-    models      models trained whole: each trial starts a training on Ray Train
+    settings    what a space's YAML may say
+    space       dimensions, and the walks through them; ``tpe``: Optuna's
+    heads/      fusions and heads: embeddings extracted once, mapped by every trial
+    models/     models trained whole: each trial starts a training on Ray Train
     trials      what both have of Ray Tune
-    ledger      what is finished, on disk
-    winning     the winner fitted anew, test read once
+    ledger      what is finished, on disk; ``board``: ranked
+    winner      the winner fitted anew, test read once
+    recording, pictures, summary    a sweep in MLflow, as pictures, on the terminal
 
 Validation chooses, test is read once, by the winner. Ray Tune is imported here and nowhere else.
 """
@@ -25,10 +26,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from tune.search import resume, start
     from tune.settings import Sweep, load_sweep, ready_spaces
-    from tune.telling import Found
+    from tune.summary import Found
 
 _PUBLIC = {
-    "Found": "telling",
+    "Found": "summary",
     "resume": "search",
     "start": "search",
     "Sweep": "settings",

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from llmembed.tracking import Driver, Run, Tracking
 from tune.board import Standing, pareto, words
 from tune.ledger import Ledger, Record
+from tune.models.spaces import TrainingConfiguration
 from tune.settings import Sweep
-from tune.training import TrainingConfiguration
 
 if TYPE_CHECKING:
     from llmembed.texts import Corpus
@@ -42,7 +42,7 @@ def log_corpus_once(run: Run, sweep: Sweep, corpus: Corpus) -> None:
     if "llmembed.corpus" in run.client.get_run(run.id).data.tags:
         return
     from llmembed.experiment import FusedSettings
-    from llmembed.pipelines.recording import log_corpus
+    from llmembed.pipelines.compare.recording import log_corpus
 
     method = sweep.method or FusedSettings(kind="fused")
     log_corpus(run, sweep.experiment({"tuned": method}), corpus)

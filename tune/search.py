@@ -10,19 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 from llmembed.contract import Runtime
 from llmembed.errors import ConfigError
-from llmembed.pipelines.assembly import (
-    described,
-    files_folder,
-    make_corpus,
-    make_runtime,
-    tracking_files,
-)
-from llmembed.pipelines.printing import console, say_corpus, write_json
+from llmembed.pipelines.console import console, say_corpus, write_json
+from llmembed.pipelines.corpus import described, make_corpus
+from llmembed.pipelines.runtime import files_folder, make_runtime, tracking_files
 from tune.board import Live, Standing, pareto, standings
 from tune.ledger import AnyConfiguration, Ledger, Planned, Record
 from tune.recording import log_corpus_once, log_fit, log_missing, log_outcome, reopened
 from tune.settings import Stopping, Sweep, sweep_from
-from tune.telling import Found, files_option, say, to_json
+from tune.summary import Found, files_option, say, to_json
 
 if TYPE_CHECKING:
     from llmembed.cluster.session import Session
@@ -150,9 +145,9 @@ class _Search:
         self.corpus, self.run, self.out = corpus, run, out
         self.objective = sweep.search.second_objective
         if sweep.method is None:
-            from tune.heads import Heads as Kind
+            from tune.heads.trial import Heads as Kind
         else:
-            from tune.models import Models as Kind  # type: ignore[assignment]
+            from tune.models.trial import Models as Kind  # type: ignore[assignment]
         self.kind = Kind(sweep, ledger, runtime, corpus, session, lambda words: out.print(words))
 
     def whole(self) -> Found:
@@ -186,7 +181,7 @@ class _Search:
 
     def _crowned(self, winner: Standing) -> Mapping[str, Any]:
         """The winner's test figures, noted: test is read once, whatever is resumed later."""
-        from tune.winning import crown
+        from tune.winner import crown
 
         test = crown(self.sweep, winner, self.corpus, self.runtime, self.run, self.ledger)
         if test["tasks"]:

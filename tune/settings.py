@@ -30,10 +30,10 @@ from llmembed.experiment import (
     TrackingSettings,
     head_config,
 )
-from tune.dimensions import OF_HEAD, dimension, suggest
+from tune.heads.dimensions import OF_HEAD, dimension, suggest
+from tune.heads.spaces import DIMENSIONS, Configuration, Dimension, Space
 from tune.ledger import AnyConfiguration
-from tune.spaces import DIMENSIONS, Configuration, Dimension, Space
-from tune.training import (
+from tune.models.spaces import (
     MethodSettings,
     TrainingConfiguration,
     TrainingSpace,

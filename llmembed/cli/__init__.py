@@ -84,27 +84,28 @@ def _stop_on_terminate() -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from llmembed import pipelines
-
     if options.command == "recipes":
-        pipelines.show_recipes(options.recipe, json_path=options.json)
+        from llmembed.pipelines.compare import show_recipes
+
+        show_recipes(options.recipe, json_path=options.json)
     elif options.command == "doctor":
-        return (
-            0
-            if pipelines.doctor(
-                files=options.files, address=options.address, json_path=options.json
-            )
-            else 1
-        )
+        from llmembed.pipelines.doctor import doctor
+
+        sound = doctor(files=options.files, address=options.address, json_path=options.json)
+        return 0 if sound else 1
     elif options.command == "report":
-        pipelines.report(
+        from llmembed.pipelines.compare import report
+
+        report(
             options.leaderboard,
             files=options.files,
             markdown=options.markdown,
             json_path=options.json,
         )
     elif options.command == "predict":
-        pipelines.predict(
+        from llmembed.pipelines.predict import predict
+
+        predict(
             model=options.model,
             data=options.data,
             text_column=options.text_column,
@@ -127,22 +128,31 @@ def _run(options: argparse.Namespace) -> int:
     elif options.command == "serve":
         _serve(options)
     else:
-        experiment = _experiment(options)
-        if options.command == "embed":
-            pipelines.embed(experiment, json_path=options.json)
-        elif getattr(options, "dry_run", False):
-            pipelines.estimate(
-                experiment, method=getattr(options, "method", None), json_path=options.json
-            )
-        elif options.command == "fit":
-            done = pipelines.fit(
-                experiment, method=options.method, save=options.save, json_path=options.json
-            )
-            return 0 if done.registered else 1
-        else:
-            done = pipelines.compare(experiment, json_path=options.json)
-            return 0 if done.registered else 1
+        return _on_experiment(options)
     return 0
+
+
+def _on_experiment(options: argparse.Namespace) -> int:
+    """``embed``, ``fit``, ``compare``, or with --dry-run what the latter two would ask."""
+    experiment = _experiment(options)
+    if options.command == "embed":
+        from llmembed.pipelines.embed import embed
+
+        embed(experiment, json_path=options.json)
+        return 0
+    if getattr(options, "dry_run", False):
+        from llmembed.pipelines.dry_run import estimate
+
+        method = getattr(options, "method", None)
+        estimate(experiment, method=method, json_path=options.json)
+        return 0
+    from llmembed.pipelines.compare import compare, fit
+
+    if options.command == "fit":
+        done = fit(experiment, method=options.method, save=options.save, json_path=options.json)
+    else:
+        done = compare(experiment, json_path=options.json)
+    return 0 if done.registered else 1
 
 
 def _experiment(options: argparse.Namespace) -> Any:

@@ -14,14 +14,14 @@ from llmembed.contract import Classifier
 from llmembed.errors import ModelError
 
 METHODS: dict[str, str] = {
-    "lexical": "llmembed.methods.lexical:Lexical",
-    "probe": "llmembed.methods.probe:Probe",
-    "fused": "llmembed.methods.fused:Fused",
-    "encoder": "llmembed.methods.encoder:Encoder",
-    "decoder": "llmembed.methods.decoder:Decoder",
-    "separate": "llmembed.methods.separate:Separate",
-    "prompt": "llmembed.methods.prompt:Prompting",
-    "carp": "llmembed.methods.carp:Carp",
+    "lexical": "llmembed.methods.frozen.lexical:Lexical",
+    "probe": "llmembed.methods.frozen.probe:Probe",
+    "fused": "llmembed.methods.frozen.fused:Fused",
+    "encoder": "llmembed.methods.finetuned.encoder:Encoder",
+    "decoder": "llmembed.methods.finetuned.decoder:Decoder",
+    "separate": "llmembed.methods.finetuned.separate:Separate",
+    "prompt": "llmembed.methods.prompted.prompt:Prompting",
+    "carp": "llmembed.methods.prompted.carp:Carp",
 }
 """Name -> the class that fits; its ``classifier`` attribute is the class that answers."""
 

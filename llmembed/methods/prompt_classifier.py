@@ -14,7 +14,7 @@ from llmembed.generation import Generator, Prompt, Sampling
 from llmembed.generation.building import build_generator, describe
 from llmembed.metering import Meter
 from llmembed.methods import saved
-from llmembed.methods.asking import Asks, Events, InvalidAnswers, Planned, ask, predictions
+from llmembed.methods.asked import Asks, Events, InvalidAnswers, Planned, ask, predictions
 from llmembed.methods.demonstrations import Demonstrations
 from llmembed.prompts.fitting import Fitted, fit_prompts
 from llmembed.prompts.question import Question

@@ -11,7 +11,7 @@ from llmembed.experiment import DecoderSettings, EncoderSettings, finetune_confi
 
 def make(name: str, settings: EncoderSettings | DecoderSettings, benchmark: str | None) -> Method:
     """The method that ``settings`` describe; ``benchmark``: whose readable labels it uses."""
-    from llmembed.methods.separate import Separate
+    from llmembed.methods.finetuned.separate import Separate
 
     method = _one_model(name, settings, benchmark)
     return Separate(each=method) if settings.separate else method
@@ -20,7 +20,7 @@ def make(name: str, settings: EncoderSettings | DecoderSettings, benchmark: str 
 def _one_model(
     name: str, settings: EncoderSettings | DecoderSettings, benchmark: str | None
 ) -> Method:
-    from llmembed.methods.finetuned import Spread
+    from llmembed.methods.finetuned.base import Spread
 
     common: dict[str, Any] = {
         "name": name,
@@ -31,10 +31,10 @@ def _one_model(
     }
     try:
         if isinstance(settings, EncoderSettings):
-            from llmembed.methods.encoder import Encoder
+            from llmembed.methods.finetuned.encoder import Encoder
 
             return Encoder(**common, pooling=settings.pooling)
-        from llmembed.methods.decoder import Decoder
+        from llmembed.methods.finetuned.decoder import Decoder
 
         return Decoder(
             **common,

@@ -10,15 +10,17 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from llmembed.contract import Examples, Task
-from llmembed.errors import UnsupportedError
+from llmembed.errors import ConfigError, UnsupportedError
 from llmembed.prompts.json_in_prose import fields_in, without_thoughts
 from llmembed.prompts.messages import Prompt
 from llmembed.prompts.parsing import LabelReader, Reading
 from llmembed.prompts.slot_parsing import SlotReader, SlotReading
-from llmembed.prompts.templates import Template, Variant
+from llmembed.prompts.templates import Template, Variant, read_template
+from llmembed.prompts.verbalisers import kind_of, names_of
 from llmembed.prompts.worked_answers import label_span, label_text
 
 Block = Mapping[str, str]
@@ -168,3 +170,32 @@ class Question:
             kind=data["kind"],
             template=Template.from_json(data["template"]),
         )
+
+
+def make_question(
+    tasks: Sequence[Task],
+    variant: Variant,
+    *,
+    template: str | Path | None = None,
+    benchmark: str | None = None,
+    verbaliser: Mapping[str, Mapping[str, str]] | None = None,
+    text_kind: str | None = None,
+) -> Question:
+    """What is asked of ``tasks``, in the words of ``benchmark`` or of one's own. Raises
+    ``ConfigError``."""
+    own = verbaliser or {}
+    for name in own:
+        if name not in {task.name for task in tasks}:
+            known = ", ".join(task.name for task in tasks)
+            raise ConfigError(f"verbaliser: there is no task {name!r}; tasks are {known}")
+    return Question(
+        tasks=tuple(tasks),
+        names={
+            task.name: task.classes
+            if task.kind == "tokens"
+            else names_of(task, benchmark=benchmark, own=own.get(task.name))
+            for task in tasks
+        },
+        kind=text_kind or kind_of(benchmark),
+        template=read_template(variant, template),
+    )

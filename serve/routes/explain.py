@@ -15,15 +15,15 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, Field
 
-import serve.schemas as schemas
-from serve.answers import only_task
+import serve.http.schemas as schemas
 from serve.errors import NoFeaturesError, RequestError
+from serve.http.answers import only_task
 from serve.routes.tei import headers_of
 
 if TYPE_CHECKING:
     from llmembed.contract import Task
-    from serve.seats import Answer
-    from serve.server import Server
+    from serve.model.seats import Answer
+    from serve.model.server import Server
 
 MOST_PIECES = 64
 """Pieces of a text that are left out in turn; each costs the model one text."""

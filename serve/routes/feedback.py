@@ -9,14 +9,14 @@ from fastapi import APIRouter
 from fastapi import Request as HttpRequest
 from pydantic import AfterValidator, BaseModel, Field
 
-from serve.answers import tasks_of
 from serve.errors import RequestError, TooLongError
-from serve.feedback import FeedbackFiles, checked_label
-from serve.schemas import MOST, ModelName, Request, Text, encodable
-from serve.seats import CHARACTERS_PER_TOKEN
+from serve.http.answers import tasks_of
+from serve.http.schemas import MOST, ModelName, Request, Text, encodable
+from serve.model.feedback import FeedbackFiles, checked_label
+from serve.model.seats import CHARACTERS_PER_TOKEN
 
 if TYPE_CHECKING:
-    from serve.server import Server
+    from serve.model.server import Server
 
 Short = Annotated[str, Field(max_length=1000), AfterValidator(encodable)]
 Labels = Annotated[list[Short], Field(max_length=MOST, fail_fast=True)]

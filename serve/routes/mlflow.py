@@ -15,13 +15,13 @@ from fastapi.responses import Response
 from pydantic import BaseModel, Field
 
 from llmembed.tracking.pyfunc import TEXT_COLUMN, columns_of
-from serve.bodies import Json, documented, read_json
 from serve.errors import MediaTypeError, RequestError, UnavailableError
+from serve.http.bodies import Json, documented, read_json
+from serve.http.schemas import MOST, ModelName, Request
 from serve.routes.tei import headers_of
-from serve.schemas import MOST, ModelName, Request
 
 if TYPE_CHECKING:
-    from serve.server import Server
+    from serve.model.server import Server
 
 Values = Annotated[list[Any], Field(max_length=MOST, fail_fast=True)]
 Row = Annotated[list[Any], Field(max_length=4096, fail_fast=True)]

@@ -12,13 +12,13 @@ from fastapi import Request as HttpRequest
 from fastapi.responses import Response
 from pydantic import BaseModel, BeforeValidator, Field, field_validator
 
-from serve.bodies import Json
 from serve.errors import UnknownModelError
+from serve.http.bodies import Json
+from serve.http.schemas import ModelName, Request, Text, Texts
 from serve.routes.tei import features, headers_of, normalised
-from serve.schemas import ModelName, Request, Text, Texts
 
 if TYPE_CHECKING:
-    from serve.server import Server
+    from serve.model.server import Server
 
 
 def _no_tokens(given: Any) -> Any:

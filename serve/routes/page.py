@@ -10,7 +10,7 @@ from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 
 if TYPE_CHECKING:
-    from serve.server import Server
+    from serve.model.server import Server
 
 FILES = Path(__file__).parent.parent / "page"
 KINDS = {

@@ -10,11 +10,10 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
 from llmembed import __version__
-from serve.answers import check_unknown, labels_of, tasks_of, timing_headers, unknown_below
-from serve.bodies import Json
 from serve.errors import UnavailableError
-from serve.hosting import LocalHost
-from serve.schemas import (
+from serve.http.answers import check_unknown, labels_of, tasks_of, timing_headers, unknown_below
+from serve.http.bodies import Json
+from serve.http.schemas import (
     EmbedRequest,
     Health,
     Info,
@@ -23,10 +22,11 @@ from serve.schemas import (
     PredictRequest,
     TaskInfo,
 )
+from serve.model.hosting import LocalHost
 
 if TYPE_CHECKING:
-    from serve.seats import Answer, Seat
-    from serve.server import Server
+    from serve.model.seats import Answer, Seat
+    from serve.model.server import Server
 
 PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
 Labels = list[Label] | list[list[Label]] | dict[str, Any] | list[list[dict[str, Any]]]

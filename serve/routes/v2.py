@@ -31,15 +31,15 @@ from fastapi.responses import Response
 from pydantic import ConfigDict, Field
 
 from llmembed import __version__
-from serve.bodies import Json, documented, read_json
 from serve.errors import NoFeaturesError, RequestError, UnavailableError
+from serve.http.bodies import Json, documented, read_json
+from serve.http.schemas import MOST, Request, Text
+from serve.http.tensors import OUTPUTS, Tensor, output_name, outputs_of, texts_of_data, texts_of_raw
 from serve.routes.tei import headers_of
-from serve.schemas import MOST, Request, Text
-from serve.tensors import OUTPUTS, Tensor, output_name, outputs_of, texts_of_data, texts_of_raw
 
 if TYPE_CHECKING:
-    from serve.seats import Seat
-    from serve.server import Server
+    from serve.model.seats import Seat
+    from serve.model.server import Server
 
 INPUT = "text"
 JSON_LENGTH = "Inference-Header-Content-Length"

@@ -12,13 +12,13 @@ from fastapi.responses import Response
 from pydantic import BaseModel, Field
 
 from llmembed.contract import Prediction, Task
-from serve.answers import only_task
-from serve.bodies import Json
+from serve.http.answers import only_task
+from serve.http.bodies import Json
+from serve.http.schemas import ModelName, Request, Text, Texts
 from serve.routes.tei import headers_of
-from serve.schemas import ModelName, Request, Text, Texts
 
 if TYPE_CHECKING:
-    from serve.server import Server
+    from serve.model.server import Server
 
 
 class ClassifyRequest(Request):

@@ -10,7 +10,7 @@ ASK = """
 import os, sys
 from llmembed.cluster.session import gpus_at
 from llmembed.experiment import BackboneSettings, Experiment
-from llmembed.pipelines.assembler import Assembler
+from llmembed.pipelines.methods import Assembler
 
 def dtype(**runtime):
     methods = {"tfidf": {"kind": "lexical"}}

@@ -6,7 +6,7 @@ from newsroom import TOPIC
 from scripted_generator import whole
 
 from llmembed.contract import Silent
-from llmembed.methods.voting import Rounds
+from llmembed.methods.prompted.voting import Rounds
 
 ONE_ROUND = Rounds(number=1, temperature=0.0)
 

@@ -16,9 +16,9 @@ from llmembed.contract import Classifier, Task, Usage
 from llmembed.errors import ConfigError, UnsupportedError
 from llmembed.evaluation import evaluate
 from llmembed.methods import load
-from llmembed.methods.carp import Carp
-from llmembed.methods.carp_classifier import CarpClassifier
-from llmembed.methods.voting import Rounds
+from llmembed.methods.prompted.carp import Carp
+from llmembed.methods.prompted.carp_classifier import CarpClassifier
+from llmembed.methods.prompted.voting import Rounds
 from llmembed.texts import Corpus
 
 

@@ -17,8 +17,8 @@ from llmembed.generation import Budget
 from llmembed.generation.building import build_generator
 from llmembed.metering import Prices
 from llmembed.methods import load
-from llmembed.methods.carp import Carp
-from llmembed.methods.voting import Rounds
+from llmembed.methods.prompted.carp import Carp
+from llmembed.methods.prompted.voting import Rounds
 from llmembed.texts import Corpus
 
 

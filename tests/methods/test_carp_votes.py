@@ -11,9 +11,9 @@ from carp_world import fit
 from newsroom import news
 from scripted_generator import Scripted, asked_text
 
-from llmembed.methods.asking import InvalidAnswers
-from llmembed.methods.carp import Carp
-from llmembed.methods.voting import Rounds, comparable, voted
+from llmembed.methods.asked import InvalidAnswers
+from llmembed.methods.prompted.carp import Carp
+from llmembed.methods.prompted.voting import Rounds, comparable, voted
 
 
 def test_votes():

@@ -14,10 +14,10 @@ from llmembed.contract import Classifier, Examples, Silent, Task
 from llmembed.errors import ConfigError, ModelError, UnsupportedError
 from llmembed.evaluation.latency import measure_latency
 from llmembed.finetuning import FinetuneConfig, LoraSettings
-from llmembed.finetuning.answering import SHIP_AT_MOST
+from llmembed.finetuning.answers import SHIP_AT_MOST
 from llmembed.methods import load
-from llmembed.methods.decoder import Decoder
-from llmembed.methods.model_folder import check_reach
+from llmembed.methods.finetuned.decoder import Decoder
+from llmembed.methods.finetuned.model_folder import check_reach
 
 sys.path.append(str(Path(__file__).parent.parent / "generation"))
 from tiny_llama import save_tiny_llama
@@ -150,10 +150,9 @@ def test_lora_trains_few_weights_and_leaves_a_plain_model(tiny, data, runtime, t
 
 def test_loss_lies_on_the_answer_and_long_texts_are_cut_in_the_text(tiny, data):
     from llmembed.finetuning.rows import NO_LABEL
-    from llmembed.methods.asking import make_question
-    from llmembed.methods.decoder_rows import AnswerEncoder
     from llmembed.methods.demonstrations import Demonstrations
-    from llmembed.prompts.question import variant_of
+    from llmembed.methods.finetuned.decoder_rows import AnswerEncoder
+    from llmembed.prompts.question import make_question, variant_of
 
     nothing = Demonstrations(kind="none", k=0, pool=data[0].select([]))
     question = make_question([TOPIC], variant_of([TOPIC]))

@@ -17,9 +17,9 @@ from llmembed.errors import ConfigError, ModelError, UnsupportedError
 from llmembed.evaluation import Result, score
 from llmembed.finetuning import FinetuneConfig, LoraSettings
 from llmembed.methods import load
-from llmembed.methods.encoder import Encoder
-from llmembed.methods.finetuned import Spread
-from llmembed.pipelines.keeping import Keeper
+from llmembed.methods.finetuned.base import Spread
+from llmembed.methods.finetuned.encoder import Encoder
+from llmembed.pipelines.compare.keeper import Keeper
 
 sys.path.append(str(Path(__file__).parent.parent))
 

@@ -14,9 +14,9 @@ from llmembed.contract import Classifier, Examples, Silent, Task
 from llmembed.errors import ConfigError, UnsupportedError
 from llmembed.evaluation import evaluate
 from llmembed.methods import load
-from llmembed.methods.asking import InvalidAnswers
-from llmembed.methods.prompt import Prompting
+from llmembed.methods.asked import InvalidAnswers
 from llmembed.methods.prompt_classifier import PromptClassifier
+from llmembed.methods.prompted.prompt import Prompting
 from llmembed.texts import Corpus
 
 SLOTS = Task(name="slots", classes=("O", "B-good", "I-good"), kind="tokens")

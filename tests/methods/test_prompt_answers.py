@@ -9,10 +9,10 @@ from newsroom import TOPIC, news, reader_rule, topic_of
 from scripted_generator import Scripted, asked_text
 
 from llmembed.contract import Silent, Usage
-from llmembed.methods.asking import InvalidAnswers
+from llmembed.methods.asked import InvalidAnswers
 from llmembed.methods.demonstrations import unit_vectors, view_reader
-from llmembed.methods.prompt import Prompting
 from llmembed.methods.prompt_classifier import CONTENT_FREE
+from llmembed.methods.prompted.prompt import Prompting
 
 
 def fit(method, tasks, train, runtime):

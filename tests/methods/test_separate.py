@@ -10,8 +10,8 @@ import pytest
 
 from llmembed.contract import Classifier, Silent, Usage
 from llmembed.methods import load
-from llmembed.methods.lexical import Lexical
-from llmembed.methods.separate import Separate
+from llmembed.methods.finetuned.separate import Separate
+from llmembed.methods.frozen.lexical import Lexical
 
 sys.path.append(str(Path(__file__).parent.parent))
 from test_contract import LONG, TOPIC, make_examples

@@ -33,7 +33,7 @@ def table(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def compared(table: Path, tmp_path_factory):
-    from llmembed.pipelines import compare
+    from llmembed.pipelines.compare import compare
 
     files = tmp_path_factory.mktemp("files")
     experiment = load_experiment(
@@ -145,7 +145,7 @@ def test_the_winner_is_champion_and_answers_as_a_pyfunc(compared, monkeypatch):
 
 
 def test_running_again_embeds_nothing_and_moves_no_champion(compared, capsys):
-    from llmembed.pipelines import compare
+    from llmembed.pipelines.compare import compare
 
     experiment, _, first = compared
     only = {"probe": experiment.methods["probe"]}
@@ -158,7 +158,7 @@ def test_running_again_embeds_nothing_and_moves_no_champion(compared, capsys):
 
 
 def test_past_the_budget_nothing_more_is_started(compared, capsys):
-    from llmembed.pipelines import compare
+    from llmembed.pipelines.compare import compare
 
     experiment, _, _ = compared
     settings = experiment.model_dump()

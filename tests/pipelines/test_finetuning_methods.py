@@ -6,10 +6,10 @@ import pytest
 
 from llmembed.errors import ConfigError
 from llmembed.experiment import load_experiment
-from llmembed.methods.decoder import Decoder
-from llmembed.methods.encoder import Encoder
-from llmembed.methods.separate import Separate
-from llmembed.pipelines.assembler import Assembler
+from llmembed.methods.finetuned.decoder import Decoder
+from llmembed.methods.finetuned.encoder import Encoder
+from llmembed.methods.finetuned.separate import Separate
+from llmembed.pipelines.methods import Assembler
 
 
 def method(recipe: str, name: str, *overrides: str):

@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 
 from llmembed.contract import Prediction, Task
-from llmembed.pipelines.labelling import answers
+from llmembed.pipelines.predict.labeller import answers
 
 TOPIC = Task(name="topic", classes=("oil", "grain", "money"))
 SCORES = np.array([[0.7, 0.2, 0.1], [0.4, 0.3, 0.3], [0.0, 0.0, 0.0]], np.float32)

@@ -23,7 +23,7 @@ from topic_files import (
 )
 
 from llmembed.errors import ConfigError, DataError
-from llmembed.pipelines import predict
+from llmembed.pipelines.predict import predict
 
 
 def test_files_of_all_kinds_are_labelled_in_their_order(

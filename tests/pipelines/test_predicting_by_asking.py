@@ -24,9 +24,9 @@ from llmembed.contract import Examples, Silent, Task
 from llmembed.errors import BudgetError, ConfigError, ModelError
 from llmembed.generation import ResponseCache
 from llmembed.generation.building import build_generator
-from llmembed.methods.prompt import Prompting
-from llmembed.pipelines import predict
-from llmembed.pipelines.predicting import CHUNK_ROWS
+from llmembed.methods.prompted.prompt import Prompting
+from llmembed.pipelines.predict import predict
+from llmembed.pipelines.predict.command import CHUNK_ROWS
 
 TOPIC = Task(name="topic", classes=("grain", "oil"))
 ROWS = 2 * CHUNK_ROWS + 300

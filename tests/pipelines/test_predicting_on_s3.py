@@ -8,7 +8,7 @@ from typing import Any
 
 from topic_files import topic_of, write_csv
 
-from llmembed.pipelines import predict
+from llmembed.pipelines.predict import predict
 
 
 def test_labels_in_an_object_store(s3: Any, model: str, tmp_path: Path) -> None:

@@ -24,8 +24,8 @@ from topic_files import (
 )
 
 from llmembed.errors import ConfigError
-from llmembed.pipelines import predict
-from llmembed.pipelines.predicting import CHUNK_ROWS
+from llmembed.pipelines.predict import predict
+from llmembed.pipelines.predict.command import CHUNK_ROWS
 
 BIG = 80_000
 """Rows: seconds of work, so that a kill comes in the middle."""
@@ -127,7 +127,7 @@ def test_memory_does_not_grow_with_the_file(model: str, tmp_path: Path) -> None:
     a second are labelled."""
     code = (
         "import sys, json, resource\n"
-        "from llmembed.pipelines import predict\n"
+        "from llmembed.pipelines.predict import predict\n"
         "done = predict(model=sys.argv[1], data=[sys.argv[2]], text_column='body',\n"
         "               output=sys.argv[2] + '.out.parquet')\n"
         "peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024\n"

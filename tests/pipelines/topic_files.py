@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from llmembed.contract import Examples, Silent, Task
-from llmembed.methods.lexical import Lexical
+from llmembed.methods.frozen.lexical import Lexical
 
 TOPICS = {
     "grain": "wheat corn harvest tonnes crop",

@@ -38,8 +38,8 @@ def fit_small(spec: Any, folder: Path) -> dict[str, Path]:
     from llmembed.cluster import LocalRuntime
     from llmembed.contract import Silent
     from llmembed.heads import HeadConfig
-    from llmembed.methods.fused import Fused
-    from llmembed.methods.lexical import Lexical
+    from llmembed.methods.frozen.fused import Fused
+    from llmembed.methods.frozen.lexical import Lexical
 
     fused = Fused(
         views={"L": View(backbone=spec, reads=spec.reads)},
@@ -64,7 +64,7 @@ class Served:
     """A ``Server`` behind a real uvicorn on loopback, in a thread of its own."""
 
     def __init__(self, settings: Mapping[str, Any], *, root_path: str = "") -> None:
-        from serve.server import Server
+        from serve.model.server import Server
         from serve.settings import load_settings
 
         self.server = Server(load_settings(settings))
@@ -96,7 +96,7 @@ class Served:
     async def _serve(self) -> None:
         import uvicorn
 
-        from serve.web import build
+        from serve.http.web import build
 
         self.loop = asyncio.get_running_loop()
         await self.server.start()

@@ -28,7 +28,7 @@ def save_newsroom(folder: Path, *, moods: bool = False, multi: bool = False) -> 
     ``multi``: the topic task takes several classes. A threshold of 0.6 belongs to the topic."""
     from llmembed.cluster import LocalRuntime
     from llmembed.contract import Examples, Silent, Task
-    from llmembed.methods.lexical import Lexical
+    from llmembed.methods.frozen.lexical import Lexical
 
     topics, verbs = list(SUBJECTS), list(VERBS)
     tasks = [Task(name="topic", classes=tuple(topics), kind="multi" if multi else "single")]
@@ -58,9 +58,9 @@ def serving(models: list[Path], files: Path, **settings: Any) -> Iterator[str]:
     """The address of a server that answers with ``models``; it is gone afterwards."""
     import uvicorn
 
-    from serve.server import Server
+    from serve.http.web import build
+    from serve.model.server import Server
     from serve.settings import load_settings
-    from serve.web import build
 
     server = Server(
         load_settings({"models": [str(m) for m in models], "files": str(files), **settings})

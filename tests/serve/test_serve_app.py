@@ -25,7 +25,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def probe(files: Path, tiny_bert: Path) -> Any:
     from llmembed.backbones import View, parse_reads, resolve
-    from llmembed.methods.probe import Probe
+    from llmembed.methods.frozen.probe import Probe
 
     spec = resolve(str(tiny_bert), reads="mean:1", max_tokens=24, dtype="float32")
     return fitted(Probe(view=View(backbone=spec, reads=parse_reads("mean:1"))), files)
@@ -33,7 +33,7 @@ def probe(files: Path, tiny_bert: Path) -> Any:
 
 @pytest.fixture(scope="module")
 def lexical(files: Path) -> Any:
-    from llmembed.methods.lexical import Lexical
+    from llmembed.methods.frozen.lexical import Lexical
 
     return fitted(Lexical(), files)
 

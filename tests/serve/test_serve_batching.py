@@ -9,8 +9,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from serve.batching import TokenBatcher
 from serve.errors import OverloadedError
+from serve.model.batching import TokenBatcher
 
 
 class Slow:

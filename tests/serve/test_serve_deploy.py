@@ -34,7 +34,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 
 
 def test_a_new_config_under_load_fails_no_request(cluster: Cluster, tmp_path: Path) -> None:
-    from llmembed.methods.lexical import Lexical
+    from llmembed.methods.frozen.lexical import Lexical
 
     registered(fitted(Lexical(), tmp_path), "news", cluster.files, score=0.9, at=tmp_path / "a")
     (port,) = free_ports(1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from serve.drift import index_of
+from serve.model.drift import index_of
 
 
 def counted(shares: np.ndarray, texts: int, rng: np.random.Generator) -> dict[int, int]:

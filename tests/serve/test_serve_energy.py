@@ -10,8 +10,8 @@ import pytest
 
 from llmembed.contract import Usage
 from llmembed.metering import DeclaredCpu, Meter
-from serve.batching import TokenBatcher
-from serve.energy import SharedMeter, metered
+from serve.model.batching import TokenBatcher
+from serve.model.energy import SharedMeter, metered
 
 
 def burn(cpu_seconds: float) -> int:

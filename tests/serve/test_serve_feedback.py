@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from small_server import post, save_newsroom, serving
 
-from serve.feedback import FeedbackFiles
+from serve.model.feedback import FeedbackFiles
 
 
 @pytest.fixture(scope="module")

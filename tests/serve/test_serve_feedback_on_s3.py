@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from llmembed.pipelines.assembly import feedback_address
+from llmembed.pipelines.corpus import feedback_address
 from llmembed.texts.feedback import _lines
-from serve.feedback import FeedbackFiles
+from serve.model.feedback import FeedbackFiles
 
 
 def test_corrections_are_objects_that_fit_finds_by_name(s3: Any) -> None:

@@ -176,8 +176,8 @@ def test_a_model_may_be_called_anything(served_models, tmp_path):
 def registry(tmp_path_factory):
     """A shelf for a registered model of no versions."""
     from llmembed.tracking import Tracking
+    from serve.model.shelf import Shelf
     from serve.settings import load_settings
-    from serve.shelf import Shelf
 
     files = tmp_path_factory.mktemp("registry")
     Tracking(files=files).client.create_registered_model("r8")
@@ -202,7 +202,7 @@ def test_versions_that_are_none(registry, model, monkeypatch):
 
 
 def test_json_that_json_cannot_say():
-    from serve.bodies import Json
+    from serve.http.bodies import Json
 
     given = {"a": [float("nan"), 1.5, float("inf")], "b": "\ud800", "\udfff": None}
     assert json.loads(Json(given).body) == {"a": [None, 1.5, None], "b": "?", "?": None}

@@ -10,7 +10,7 @@ import requests
 from http_asking import TEXTS, ask
 from small_models import TOPIC
 
-from serve.tensors import texts_of_raw
+from serve.http.tensors import texts_of_raw
 
 
 @pytest.fixture(scope="module")
@@ -155,7 +155,7 @@ def test_nested_data_and_a_column_are_read(everything):
 
 
 def test_raw_texts_come_back():
-    from serve.tensors import Tensor
+    from serve.http.tensors import Tensor
 
     texts = ["", "a", "grün 🌾", "b" * 300]
     assert texts_of_raw(Tensor(name="label", values=texts).raw()) == texts

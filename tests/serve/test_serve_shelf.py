@@ -14,11 +14,11 @@ import pytest
 from serving_program import examples, fitted, registered
 
 from llmembed.errors import ModelError
-from llmembed.methods.lexical import Lexical
+from llmembed.methods.frozen.lexical import Lexical
 from llmembed.tracking import Tracking
 from serve.errors import UnknownModelError
-from serve.metrics import exposition
-from serve.server import Server
+from serve.model.metrics import exposition
+from serve.model.server import Server
 from serve.settings import load_settings
 
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from llmembed.contract import Prediction, Task
+from serve.http.tensors import Tensor, outputs_of, texts_of_raw
 from serve.routes.vllm import classified
-from serve.tensors import Tensor, outputs_of, texts_of_raw
 
 SINGLE = Task(name="topic", classes=("oil", "grüne Woche"))
 MULTI = Task(name="names", classes=("a", "b", "c"), kind="multi")

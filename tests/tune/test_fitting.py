@@ -8,10 +8,10 @@ import pytest
 from llmembed.contract import Task
 from tune import load_sweep
 from tune.board import Standing, pareto, standings
-from tune.data import SharedData
-from tune.fitting import fit_alone, fit_grouped, grouped
+from tune.heads.data import SharedData
+from tune.heads.fits import fit_alone, fit_grouped, grouped
+from tune.heads.spaces import Configuration
 from tune.ledger import Ledger, Planned, Record
-from tune.spaces import Configuration
 
 HEAD = {"widths": [8], "epochs": 5, "patience": None, "precision": "fp32"}
 

@@ -8,7 +8,7 @@ from llmembed.errors import ConfigError
 from llmembed.experiment import DecoderSettings, finetune_config
 from tune import load_sweep, ready_spaces
 from tune.ledger import Planned
-from tune.training import TrainingConfiguration
+from tune.models.spaces import TrainingConfiguration
 
 
 def of(name: str, *overrides: str, **space):

@@ -1,0 +1,1 @@
+"""Backbones are read and never changed: a small head, a linear map, or no backbone at all."""

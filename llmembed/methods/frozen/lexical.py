@@ -1,0 +1,114 @@
+"""``lexical``: TF-IDF and logistic regression, the baseline that needs no model at all."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from llmembed.contract import Examples, Prediction, Reporter, Runtime, Task, Usage
+from llmembed.fusion.tfidf import TfIdf
+from llmembed.metering import Meter
+from llmembed.methods import saved
+from llmembed.methods.answers import check_kinds, decide
+from llmembed.methods.frozen.logistic import Linear, fit_linear, from_arrays, to_arrays
+
+TERMS = "terms.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class LexicalClassifier:
+    """Answers of one linear map per task over the TF-IDF of a text. ``chosen``: what validation
+    chose."""
+
+    method: ClassVar[str] = "lexical"
+    tasks: tuple[Task, ...]
+    tfidf: TfIdf
+    linears: Mapping[str, Linear]
+    fit_usage: Usage
+    chosen: Mapping[str, Any]
+
+    @property
+    def parameters_trained(self) -> int:
+        return sum(linear.weights.size + linear.bias.size for linear in self.linears.values())
+
+    def predict(
+        self, texts: Sequence[str], runtime: Runtime | None = None
+    ) -> dict[str, Prediction]:
+        rows = self.tfidf.transform(texts)
+        return {
+            task.name: decide(self.linears[task.name].scores(rows, task.kind), task.kind)
+            for task in self.tasks
+        }
+
+    def save(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        terms = json.dumps(self.tfidf.terms, ensure_ascii=False)
+        (folder / TERMS).write_text(terms + "\n", encoding="utf-8")
+        saved.write(
+            folder,
+            method=self.method,
+            tasks=self.tasks,
+            fit_usage=self.fit_usage,
+            settings={"chosen": dict(self.chosen), "word_ngrams": self.tfidf.word_ngrams},
+            arrays={**to_arrays(self.linears), "idf": self.tfidf.idf},
+        )
+
+    @classmethod
+    def load(cls, folder: Path) -> LexicalClassifier:
+        tasks, usage, settings, arrays = saved.read(folder)
+        terms = json.loads((folder / TERMS).read_text(encoding="utf-8"))
+        return cls(
+            tasks=tasks,
+            tfidf=TfIdf(word_ngrams=settings["word_ngrams"]).restore(terms, arrays["idf"]),
+            linears=from_arrays(tasks, arrays),
+            fit_usage=usage,
+            chosen=settings["chosen"],
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lexical:
+    """Fits ``LexicalClassifier``.
+
+    ``inverse_penalties``: the values of C of which the best on validation is kept.
+    """
+
+    classifier: ClassVar[type[LexicalClassifier]] = LexicalClassifier
+    deterministic: ClassVar[bool] = True
+    word_ngrams: int = 1
+    max_terms: int = 100_000
+    inverse_penalties: Sequence[float] = (1.0, 10.0, 100.0, 1000.0)
+    name: str = "lexical"
+
+    def seeded(self, seed: int) -> Lexical:
+        return self
+
+    def fit(
+        self,
+        tasks: Sequence[Task],
+        train: Examples,
+        valid: Examples,
+        runtime: Runtime,
+        reporter: Reporter,
+    ) -> LexicalClassifier:
+        check_kinds("lexical", tasks)
+        with Meter() as meter:
+            tfidf = TfIdf(word_ngrams=self.word_ngrams, max_terms=self.max_terms)
+            rows = tfidf.fit_transform(train.texts)
+            valid_rows = tfidf.transform(valid.texts)
+            linears: dict[str, Linear] = {}
+            chosen: dict[str, float] = {}
+            for task in tasks:
+                linears[task.name], chosen[task.name] = fit_linear(
+                    task, rows, train, valid_rows, valid, self.inverse_penalties
+                )
+        return LexicalClassifier(
+            tasks=tuple(tasks),
+            tfidf=tfidf,
+            linears=linears,
+            fit_usage=meter.usage,
+            chosen={"inverse_penalty": chosen},
+        )

@@ -1,0 +1,136 @@
+"""``probe``: logistic regression on one depth of one frozen backbone, inputs standardised."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from llmembed.backbones import View
+from llmembed.contract import Examples, Prediction, Reporter, Runtime, Task, Usage
+from llmembed.metering import Meter
+from llmembed.methods import saved
+from llmembed.methods.answers import check_kinds, decide
+from llmembed.methods.frozen.logistic import Linear, fit_linear, from_arrays, to_arrays
+from llmembed.methods.views import OverViews, ViewReader, views_from_json, views_to_json
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProbeClassifier(OverViews):
+    """Answers of one linear map per task over one view; ``mean`` and ``scale`` float32 (F,).
+    ``chosen``: what validation chose."""
+
+    method: ClassVar[str] = "probe"
+    tasks: tuple[Task, ...]
+    linears: Mapping[str, Linear]
+    mean: np.ndarray
+    scale: np.ndarray
+    fit_usage: Usage
+    chosen: Mapping[str, Any]
+
+    @property
+    def parameters_trained(self) -> int:
+        return sum(linear.weights.size + linear.bias.size for linear in self.linears.values())
+
+    def predict_views(
+        self, views: Mapping[str, np.ndarray], texts: Sequence[str]
+    ) -> dict[str, Prediction]:
+        features = self.features_of_views(views, texts)
+        return {
+            task.name: decide(self.linears[task.name].scores(features, task.kind), task.kind)
+            for task in self.tasks
+        }
+
+    def features_of_views(
+        self, views: Mapping[str, np.ndarray], texts: Sequence[str]
+    ) -> np.ndarray:
+        """The view, standardised, float32 (N, L·D)."""
+        features: np.ndarray = (_flat(views) - self.mean) / self.scale
+        return features
+
+    def save(self, folder: Path) -> None:
+        saved.write(
+            folder,
+            method=self.method,
+            tasks=self.tasks,
+            fit_usage=self.fit_usage,
+            settings={"chosen": dict(self.chosen), "views": views_to_json(self.reader.views)},
+            arrays={**to_arrays(self.linears), "mean": self.mean, "scale": self.scale},
+        )
+
+    @classmethod
+    def load(cls, folder: Path) -> ProbeClassifier:
+        tasks, usage, settings, arrays = saved.read(folder)
+        return cls(
+            tasks=tasks,
+            reader=ViewReader(views=views_from_json(settings["views"])),
+            linears=from_arrays(tasks, arrays),
+            mean=arrays["mean"],
+            scale=arrays["scale"],
+            fit_usage=usage,
+            chosen=settings["chosen"],
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Probe:
+    """Fits ``ProbeClassifier``. ``view``: what is read; usually one depth of one backbone.
+
+    ``inverse_penalties``: the values of C of which the best on validation is kept.
+    """
+
+    classifier: ClassVar[type[ProbeClassifier]] = ProbeClassifier
+    view: View
+    inverse_penalties: Sequence[float] = (0.003, 0.03, 0.3)
+    name: str = "probe"
+    deterministic: ClassVar[bool] = True
+
+    def seeded(self, seed: int) -> Probe:
+        return self
+
+    def fit(
+        self,
+        tasks: Sequence[Task],
+        train: Examples,
+        valid: Examples,
+        runtime: Runtime,
+        reporter: Reporter,
+    ) -> ProbeClassifier:
+        check_kinds("probe", tasks)
+        reader = ViewReader(views={"L": self.view})
+        views, extraction = reader.read([*train.texts, *valid.texts], runtime)
+        with Meter() as meter:
+            features = _flat(views)
+            mean = features[: len(train)].mean(axis=0)
+            scale = np.maximum(features[: len(train)].std(axis=0), 1e-6)
+            features = (features - mean) / scale
+            linears: dict[str, Linear] = {}
+            chosen: dict[str, float] = {}
+            for task in tasks:
+                linears[task.name], chosen[task.name] = fit_linear(
+                    task,
+                    features[: len(train)],
+                    train,
+                    features[len(train) :],
+                    valid,
+                    self.inverse_penalties,
+                )
+        return ProbeClassifier(
+            tasks=tuple(tasks),
+            reader=reader,
+            linears=linears,
+            mean=mean,
+            scale=scale,
+            fit_usage=extraction + meter.usage,
+            chosen={"inverse_penalty": chosen},
+        )
+
+
+def _flat(views: Mapping[str, np.ndarray]) -> np.ndarray:
+    """(N, L, D) -> float32 (N, L·D)."""
+    rows = views["L"]
+    return np.asarray(rows, dtype=np.float32).reshape(len(rows), math.prod(rows.shape[1:]))

@@ -1,0 +1,7 @@
+"""``predict``: files of any size are labelled, chunk by chunk, in parts that survive a kill."""
+
+from __future__ import annotations
+
+from llmembed.pipelines.predict.command import Predicted, predict
+
+__all__ = ["Predicted", "predict"]

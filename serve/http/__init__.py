@@ -1,0 +1,1 @@
+"""What HTTP adds: the gate, bodies and answers as JSON or tensors, the shape of errors."""

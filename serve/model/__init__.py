@@ -1,0 +1,1 @@
+"""What a replica does, without HTTP and without Ray: texts in, answers of a classifier out."""
