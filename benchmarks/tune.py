@@ -37,7 +37,7 @@ from tune.settings import Sweep, load_sweep  # noqa: E402
 def shared(sweep: Sweep, folder: Path) -> SharedData:
     """The corpus's embeddings, extracted where they are missing."""
     from llmembed.cluster import LocalRuntime
-    from llmembed.experiment import FusedSettings
+    from llmembed.methods.frozen.settings import FusedSettings
     from llmembed.pipelines.corpus import make_corpus
     from llmembed.pipelines.methods import Assembler
     from tune.heads.data import share

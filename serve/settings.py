@@ -11,7 +11,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from llmembed.errors import ConfigError
-from llmembed.experiment.mistakes import sentence
+from llmembed.mistakes import sentence
 
 GIB = 2**30
 

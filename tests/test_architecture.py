@@ -25,7 +25,7 @@ LINES = [
     {"embeddings", "generation", "finetuning"},
     {"texts", "backbones", "fusion", "heads", "metering", "prompts"},
     {"contract", "errors"},
-    {"sharding", "usage"},
+    {"sharding", "usage", "plugins", "mistakes", "settings"},
 ]
 # Library -> the rooms that may import it.
 OWNERS = {
@@ -111,6 +111,79 @@ def test_no_drawer_for_odds_and_ends_and_no_endless_file():
     for path in modules():
         assert path.stem not in ("utils", "util", "helpers", "common", "misc"), path
         assert len(path.read_text(encoding="utf-8").splitlines()) <= 330, path
+
+
+def name_of(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def test_no_file_imports_what_imports_it():
+    """Not even for type checkers, and not through others."""
+    files = {name_of(path): path for path in modules()}
+    below: dict[str, set[str]] = {}
+    for name, path in files.items():
+        below[name] = set()
+        for imported in imports(path):
+            while imported and imported not in files:
+                imported = imported.rpartition(".")[0]
+            if imported and imported != name:
+                below[name].add(imported)
+    # What depends on nothing that is left is taken away, again and again; what stays is a circle.
+    left = dict(below)
+    while free := [name for name, deps in left.items() if not deps & left.keys()]:
+        for name in free:
+            del left[name]
+    needed = {each for deps in left.values() for each in deps}
+    assert not left, sorted(set(left) & needed)
+
+
+FAMILIES = tuple(p.parent.name for p in sorted((ROOT / "llmembed/methods").glob("*/settings.py")))
+
+
+def test_families_do_not_import_each_other_and_nobody_imports_their_methods():
+    """Outside, ``METHODS`` knows them; sweeps know the settings of what they search."""
+    assert set(FAMILIES) >= {"frozen", "finetuned", "prompted"}
+    wrong = []
+    for path in modules():
+        own = path.parent.name if path.parent.parent.name == "methods" else None
+        for name in imports(path):
+            for family in FAMILIES:
+                inside = f"llmembed.methods.{family}"
+                if not name.startswith(inside + ".") or family == own:
+                    continue
+                sweeps = room_of(path) == "tune" and name.startswith(
+                    (f"{inside}.settings", f"{inside}.base.Spread")
+                )
+                if not sweeps:
+                    wrong.append(f"{path.relative_to(ROOT)} imports {name}")
+    assert not wrong, "\n".join(wrong)
+
+
+def test_a_replica_knows_no_http_and_no_ray():
+    for path in sorted((ROOT / "serve/model").glob("*.py")):
+        wrong = [n for n in imports(path) if n.startswith(("serve.http", "serve.routes", "ray"))]
+        assert not wrong, f"{path.name} imports {', '.join(wrong)}"
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_settings_of_a_family_are_light(family):
+    """Under 50 ms beyond pydantic, and neither torch nor transformers."""
+    code = (
+        "import sys, time\n"
+        "from pydantic import BaseModel, Field, TypeAdapter, field_validator\n"
+        "class Plain(BaseModel): kind: str = Field('a', description='b')\n"
+        "start = time.process_time()  # other processes may be at work\n"
+        f"import llmembed.methods.{family}.settings\n"
+        "print(time.process_time() - start, 'torch' in sys.modules, 'transformers' in sys.modules)"
+    )
+    told = []
+    for _ in range(5):
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        told.append(done.stdout.split())
+    assert told[0][1:] == ["False", "False"]
+    assert min(float(seconds) for seconds, *_ in told) < 0.05
 
 
 def test_nothing_is_pickled():

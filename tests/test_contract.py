@@ -11,7 +11,9 @@ from tiny_bert import save_tiny_bert
 
 from llmembed.contract import Classifier, Examples, OverBackbones, Silent, Task
 from llmembed.errors import ModelError, UnsupportedError
-from llmembed.methods import METHODS, load, method_class
+from llmembed.experiment import Experiment
+from llmembed.methods import METHODS, load
+from llmembed.pipelines.methods import Assembler
 
 WORDS = {
     "trade": "exports tariffs imports surplus trade deficit partners customs",
@@ -68,27 +70,23 @@ def make(tmp_path_factory):
     """``make(name)`` -> that method over the real MiniLM; what is trained whole, over a tiny
     BERT."""
     pytest.importorskip("safetensors")
-    from llmembed.backbones import View, parse_reads, resolve
-
-    spec = resolve("minilm")
     words = {word for known in WORDS.values() for word in known.split()}
     tiny = save_tiny_bert(tmp_path_factory.mktemp("models") / "tiny-bert", words)
-    deep = View(backbone=spec, reads=parse_reads("mean:1-5"))
+    said = {
+        "fused": {
+            "fusion": "co_avg_cat",
+            "lexical": 16,
+            "views": {"L": "encoder mean:1-5", "B": "encoder pooler"},
+        },
+        "encoder": {
+            "model": str(tiny),
+            "training": {"learning_rate": 3e-3, "epochs": 8, "batch": 16, "precision": "fp32"},
+        },
+    }
 
     def build(name: str):
-        if name == "probe":
-            return method_class(name)(view=View(backbone=spec, reads=parse_reads("mean:1")))
-        if name == "fused":
-            pooler = View(backbone=spec, reads=parse_reads("pooler"))
-            return method_class(name)(
-                views={"L": deep, "B": pooler}, fusion="co_avg_cat", lexical=16
-            )
-        if name == "encoder":
-            from llmembed.finetuning import FinetuneConfig
-
-            training = FinetuneConfig(learning_rate=3e-3, epochs=8, batch=16, precision="fp32")
-            return method_class(name)(model=str(tiny), training=training)
-        return method_class(name)()
+        methods = {name: {"kind": name, **said.get(name, {})}}
+        return Assembler(Experiment.model_validate({"methods": methods})).method(name)
 
     return build
 

@@ -10,7 +10,9 @@ import pytest
 
 from llmembed.contract import Classifier, Silent, Task
 from llmembed.errors import UnsupportedError
-from llmembed.methods import load, method_class
+from llmembed.methods import load
+from llmembed.methods.prompted.carp import Carp
+from llmembed.methods.prompted.prompt import Prompting
 
 sys.path.append(str(Path(__file__).parent / "generation"))
 from test_contract import TAGS, TOPIC, make_examples
@@ -46,9 +48,9 @@ def make(name: str, generator, tiny_spec):
 
     view = View(backbone=tiny_spec, reads=parse_reads("mean:1"))
     if name == "prompt":
-        return method_class(name)(generator=generator, view=view, k=2, decision="score")
+        return Prompting(generator=generator, view=view, k=2, decision="score")
     lengths = {"max_answer_tokens": 12, "max_rationale_tokens": 8}
-    return method_class(name)(generator=generator, view=view, k=2, **lengths)
+    return Carp(generator=generator, view=view, k=2, **lengths)
 
 
 @pytest.fixture(scope="module", params=ASKING)

@@ -8,7 +8,8 @@ import pytest
 import yaml
 
 from llmembed.errors import ConfigError
-from llmembed.experiment import head_config, load_experiment, recipes
+from llmembed.experiment import load_experiment, recipes
+from llmembed.heads.settings import head_config
 
 
 @pytest.mark.parametrize("name", recipes())

@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from llmembed.errors import ConfigError
-from tune.heads.spaces import Configuration
-from tune.models.spaces import TrainingConfiguration
+from tune.heads.space import Configuration
+from tune.models.space import TrainingConfiguration
 
 AnyConfiguration = Configuration | TrainingConfiguration
 Status = Literal["ok", "failed", "stopped"]

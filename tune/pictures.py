@@ -12,7 +12,7 @@ from llmembed.evaluation.pictures import BLUE, COLOURS, GREY, VERMILION
 from llmembed.fusion import FUSIONS
 from tune.board import Standing
 from tune.ledger import Record
-from tune.models.spaces import TrainingConfiguration
+from tune.models.space import TrainingConfiguration
 
 AXIS = {
     "energy_joules": "joules to fit (of a frozen model: the head only)",

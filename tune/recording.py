@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from llmembed.tracking import Driver, Run, Tracking
 from tune.board import Standing, pareto, words
 from tune.ledger import Ledger, Record
-from tune.models.spaces import TrainingConfiguration
+from tune.models.space import TrainingConfiguration
 from tune.settings import Sweep
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def log_corpus_once(run: Run, sweep: Sweep, corpus: Corpus) -> None:
     """Params, data and space of the sweep, as MLflow takes them once."""
     if "llmembed.corpus" in run.client.get_run(run.id).data.tags:
         return
-    from llmembed.experiment import FusedSettings
+    from llmembed.methods.frozen.settings import FusedSettings
     from llmembed.pipelines.compare.recording import log_corpus
 
     method = sweep.method or FusedSettings(kind="fused")

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import yaml
 from pydantic import (
-    BaseModel,
-    ConfigDict,
     Field,
     ValidationError,
     ValidationInfo,
@@ -21,40 +19,51 @@ from llmembed.errors import ConfigError
 from llmembed.experiment import (
     BackboneSettings,
     Data,
-    DecoderSettings,
-    EncoderSettings,
     Experiment,
-    FusedSettings,
     PriceSettings,
     RuntimeSettings,
     TrackingSettings,
-    head_config,
 )
-from tune.heads.dimensions import OF_HEAD, dimension, suggest
-from tune.heads.spaces import DIMENSIONS, Configuration, Dimension, Space
+from llmembed.heads.settings import head_config
+from llmembed.methods import METHODS
+from llmembed.methods.finetuned.settings import FinetunedSettings
+from llmembed.methods.frozen.settings import FusedSettings
+from llmembed.methods.settings import one_of_kinds
+from llmembed.mistakes import sentence, suggest
+from llmembed.settings import Settings
+from tune.heads.dimensions import OF_HEAD, dimension
+from tune.heads.space import DIMENSIONS, Configuration, Space
 from tune.ledger import AnyConfiguration
-from tune.models.spaces import (
-    MethodSettings,
+from tune.models.space import (
     TrainingConfiguration,
     TrainingSpace,
     training_dimension,
     with_settings,
 )
+from tune.space import Dimension
 
 READY = Path(__file__).parent / "ready"
 Stopping = Literal["none", "asha", "median"]
 OBJECTIVES = ("energy_joules", "latency_seconds", "parameters")
+TRAINED = {
+    kind: each
+    for kind, each in METHODS.items()
+    if issubclass(each, FinetunedSettings) and each.offered
+}
+"""Kind -> settings, of the methods that train a whole model."""
+if TYPE_CHECKING:
+    AnyTrained = FinetunedSettings
+else:
+    AnyTrained = one_of_kinds(TRAINED.values())
 
 
-class SearchSettings(BaseModel):
+class SearchSettings(Settings):
     """How the space is walked and the winner found.
 
     ``seeds``: fits of each configuration while searching. The ``finalists`` best are then fitted
     up to ``final_seeds`` times, and the best mean names the winner. ``grouped``: configurations of
     equal shape are trained side by side in one trial (grid and random without stopping only).
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     algorithm: Literal["grid", "random", "tpe"] = "grid"
     trials: int = Field(32, ge=1, description="configurations that random and tpe try")
@@ -85,11 +94,9 @@ class SearchSettings(BaseModel):
         return able and self.grouped is not False
 
 
-class Sweep(BaseModel):
+class Sweep(Settings):
     """A whole sweep: the data, the space, the search, and either ``views`` of frozen backbones,
     over which fusions and heads are searched, or a ``method`` that trains a whole model."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     description: str = ""
     data: Data = Data()
@@ -99,7 +106,7 @@ class Sweep(BaseModel):
         "B": "encoder pooler",
         "R": "encoder cls:1",
     }
-    method: MethodSettings | None = Field(None, discriminator="kind")
+    method: AnyTrained | None = None
     space: dict[str, Any]
     head: dict[str, Any] = Field({}, description="settings of every head, as in an experiment")
     search: SearchSettings = SearchSettings()
@@ -110,11 +117,10 @@ class Sweep(BaseModel):
     @field_validator("method", mode="before")
     @classmethod
     def _trained_whole(cls, method: Any) -> Any:
-        known = {"encoder": EncoderSettings, "decoder": DecoderSettings}
-        if isinstance(method, Mapping) and method.get("kind") not in known:
+        if isinstance(method, Mapping) and method.get("kind") not in TRAINED:
             raise ValueError(
-                f"kind is {method.get('kind')!r}: expected encoder or decoder, which are trained "
-                "whole; fusions and heads are searched without `method`"
+                f"kind is {method.get('kind')!r}: expected {' or '.join(TRAINED)}, which are "
+                "trained whole; fusions and heads are searched without `method`"
             )
         return method
 
@@ -174,14 +180,16 @@ class Sweep(BaseModel):
             max_steps=steps or self.method.training.get("recipe") == "paper-decoder",
         )
 
-    def method_of(
-        self, configuration: AnyConfiguration
-    ) -> FusedSettings | EncoderSettings | DecoderSettings:
+    def method_of(self, configuration: AnyConfiguration) -> FusedSettings | FinetunedSettings:
         """The settings of the method that ``configuration`` is."""
         if isinstance(configuration, TrainingConfiguration):
-            assert self.method is not None
-            return with_settings(self.method, dict(configuration.settings))
+            return self.trained(configuration)
         return self.fused(configuration)
+
+    def trained(self, configuration: TrainingConfiguration) -> FinetunedSettings:
+        """``method`` as ``configuration`` has it."""
+        assert self.method is not None
+        return with_settings(self.method, dict(configuration.settings))
 
     def make_space(self, shapes: Mapping[str, tuple[int, int]]) -> Space:
         """``shapes``: view -> (L, D)."""
@@ -281,23 +289,18 @@ def sweep_from(content: Mapping[str, Any], origin: str) -> Sweep:
     try:
         return Sweep.model_validate(content)
     except ValidationError as error:
-        first = error.errors()[0]
-        place = [str(part) for part in first["loc"]]
-        inner: Any = Sweep
-        if place[:1] == ["method"] and len(place) > 1:
-            # pydantic puts the method's kind into the place, which is no key
-            inner = EncoderSettings if place[1] == "encoder" else DecoderSettings
-            del place[1]
-        key = ".".join(place)
-        if first["type"] == "extra_forbidden":
-            for part in place[:-1] if inner is Sweep else ():
-                field = getattr(inner, "model_fields", {}).get(part)
-                inner = field.annotation if field else None
-            names = getattr(inner, "model_fields", {})
-            reason = f"unknown key{suggest(place[-1], names)}"
-        else:
-            reason = first["msg"].removeprefix("Value error, ")
-        raise ConfigError(": ".join(part for part in (origin, key, reason) if part)) from None
+        raise ConfigError(f"{origin}: {sentence(error, _known, TRAINED)}") from None
+
+
+def _known(place: Sequence[str]) -> Collection[str]:
+    """The keys at ``place``."""
+    if place[:1] == ["method"]:
+        return list(dict.fromkeys(key for each in TRAINED.values() for key in each.model_fields))
+    inner: Any = Sweep
+    for part in place:
+        field = getattr(inner, "model_fields", {}).get(part)
+        inner = field.annotation if field else None
+    return list(getattr(inner, "model_fields", ()))
 
 
 def _put(content: dict[str, Any], key: str, value: Any) -> None:

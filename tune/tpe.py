@@ -14,8 +14,8 @@ from typing import Any, Literal
 
 from ray.tune.search import Searcher
 
-from tune.heads.spaces import Range, Walked
 from tune.ledger import AnyConfiguration, Ledger, Planned
+from tune.space import Range, Walked
 from tune.trials import to_config
 
 TRIES = 200

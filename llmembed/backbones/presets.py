@@ -1,8 +1,12 @@
-"""Models known by a short name, with the reads their papers use."""
+"""Models known by a short name, with the reads their papers use.
+
+Packages add theirs by entry points of the group ``llmembed.backbones``, each a ``Preset``."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+
+from llmembed.plugins import Table
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,7 +23,11 @@ class Preset:
     weights_sha256: str | None = None
 
 
-PRESETS: dict[str, Preset] = {
+def _problem(name: str, made: object) -> str | None:
+    return None if isinstance(made, Preset) else f"expected a Preset, got {made!r}"
+
+
+_OWN: dict[str, Preset | str] = {
     # LLMEmbed (ACL 2024) reads the last five blocks of the decoder by their mean,
     # RoBERTa by its <s> state and BERT by its pooler.
     "llama-2-7b": Preset(location="meta-llama/Llama-2-7b-hf", reads="mean:1-5", max_tokens=1024),
@@ -41,6 +49,7 @@ PRESETS: dict[str, Preset] = {
         weights_sha256="53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
     ),
 }
+PRESETS: Table[Preset] = Table("llmembed.backbones", _OWN, check=_problem)
 
 
 def preset_of(model: str) -> Preset | None:

@@ -10,9 +10,8 @@ import yaml
 from pydantic import ValidationError
 
 from llmembed.errors import ConfigError
-from llmembed.experiment.mistakes import sentence, suggest
-from llmembed.experiment.prompting import CarpSettings, PromptSettings
-from llmembed.experiment.settings import Experiment, FusedSettings, ProbeSettings, known_keys
+from llmembed.experiment.settings import Experiment, complaint
+from llmembed.mistakes import suggest
 
 RECIPES = Path(__file__).parent.parent / "recipes"
 
@@ -62,7 +61,7 @@ def load_experiment(
     try:
         experiment = Experiment.model_validate(content)
     except ValidationError as error:
-        raise ConfigError(f"{recipe}: {sentence(error, known_keys)}") from None
+        raise ConfigError(f"{recipe}: {complaint(error)}") from None
     if "backbones.encoder.model" in (changes or {}) and not _reads_encoder(experiment):
         raise ConfigError(
             f"--backbone: no view of {recipe} reads `encoder`; "
@@ -74,9 +73,7 @@ def load_experiment(
 def _reads_encoder(experiment: Experiment) -> bool:
     words = [*experiment.views.values()]
     for method in experiment.methods.values():
-        if isinstance(method, ProbeSettings | PromptSettings | CarpSettings):
-            words.append(method.view)
-        words += (method.views or {}).values() if isinstance(method, FusedSettings) else []
+        words += method.views_read("", experiment.views).values()
     return any(word.split()[:1] == ["encoder"] for word in words)
 
 

@@ -6,24 +6,19 @@ to run. Unknown keys and bad values are answered by one sentence that names the 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import fields
-from typing import Annotated, Any, Literal
+from collections.abc import Collection, Sequence
+from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator
+from pydantic import BaseModel, Field, ValidationError, field_validator
 
-from llmembed.errors import ConfigError
-from llmembed.experiment.finetuning import DecoderSettings, EncoderSettings
-from llmembed.experiment.mistakes import one_of, sentence, suggest
-from llmembed.experiment.prompting import CarpSettings, GeneratorSettings, PromptSettings
-from llmembed.heads import HeadConfig
-
-
-class _Settings(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+from llmembed.experiment.generators import GeneratorSettings
+from llmembed.methods import METHODS
+from llmembed.methods.settings import MethodSettings, one_of_kinds
+from llmembed.mistakes import sentence
+from llmembed.settings import Settings
 
 
-class Data(_Settings):
+class Data(Settings):
     """Where labelled texts come from."""
 
     source: str | list[str] = Field("default", description="a benchmark, files, s3:// or hub id")
@@ -49,7 +44,7 @@ class Data(_Settings):
     max_bad_fraction: float = Field(0.01, ge=0, le=1)
 
 
-class BackboneSettings(_Settings):
+class BackboneSettings(Settings):
     """A frozen model: preset, hub id or local folder."""
 
     model: str
@@ -61,60 +56,13 @@ class BackboneSettings(_Settings):
     trust_remote_code: bool = False
 
 
-Penalties = Annotated[list[Annotated[float, Field(gt=0)]], Field(min_length=1)]
-"""Values of C, the inverse of the penalty; validation chooses."""
+if TYPE_CHECKING:
+    AnyMethod = MethodSettings
+else:
+    AnyMethod = one_of_kinds(each for each in METHODS.values() if each.offered)
 
 
-class LexicalSettings(_Settings):
-    kind: Literal["lexical"]
-    word_ngrams: int = Field(1, ge=1, le=3)
-    inverse_penalties: Penalties = [1.0, 10.0, 100.0, 1000.0]
-
-
-class ProbeSettings(_Settings):
-    kind: Literal["probe"]
-    view: str = Field("encoder mean:1", description="backbone and reads")
-    inverse_penalties: Penalties = [0.003, 0.03, 0.3]
-
-
-class FusedSettings(_Settings):
-    kind: Literal["fused"]
-    fusion: str = "avg"
-    views: dict[str, str] | None = Field(None, description="name: `backbone reads`")
-    sigma: float = Field(0.2, gt=0)
-    width: int | None = Field(None, ge=1, description="K, the width views are aligned to")
-    align: Literal["relu", "linear"] = "relu"
-    align_dropout: float = Field(0.5, ge=0, lt=1)
-    lexical: int = Field(0, ge=0, description="width of the lexical view; 0: none")
-    head: dict[str, Any] = {}
-
-    @field_validator("fusion")
-    @classmethod
-    def _known(cls, name: str) -> str:
-        from llmembed.fusion import FUSIONS
-
-        return one_of(name, FUSIONS)
-
-    @field_validator("head")
-    @classmethod
-    def _head(cls, values: dict[str, Any]) -> dict[str, Any]:
-        head_config(values)
-        return values
-
-
-MethodSettings = Annotated[
-    LexicalSettings
-    | ProbeSettings
-    | FusedSettings
-    | EncoderSettings
-    | DecoderSettings
-    | PromptSettings
-    | CarpSettings,
-    Field(discriminator="kind"),
-]
-
-
-class RuntimeSettings(_Settings):
+class RuntimeSettings(Settings):
     """Where to run and where files go."""
 
     files: str = "llmembed-files"
@@ -127,7 +75,7 @@ class RuntimeSettings(_Settings):
     gpus_per_actor: float | Literal["auto"] = "auto"
 
 
-class TrackingSettings(_Settings):
+class TrackingSettings(Settings):
     """MLflow: SQLite under ``files`` unless an address is given."""
 
     uri: str | None = None
@@ -140,38 +88,20 @@ class TrackingSettings(_Settings):
     )
 
 
-class PriceSettings(_Settings):
+class PriceSettings(Settings):
     usd_per_kwh: float = Field(0.065, ge=0)
     usd_per_1000_prompt_tokens: float = Field(0.002, ge=0)
     usd_per_1000_completion_tokens: float = Field(0.002, ge=0)
 
 
-class BudgetSettings(_Settings):
+class BudgetSettings(Settings):
     """``compare`` starts no further method past these."""
 
     seconds: float | None = Field(None, gt=0)
     usd: float | None = Field(None, gt=0)
 
 
-def head_config(values: Mapping[str, Any]) -> HeadConfig:
-    """A head's settings: those of ``recipe`` (``ours`` or ``paper``), changed by the other keys."""
-    changes = dict(values)
-    recipe = changes.pop("recipe", "ours")
-    known = {field.name: None for field in fields(HeadConfig) if field.name != "seed"}
-    for key in changes:
-        if key not in known:
-            raise ConfigError(f"unknown key {key!r}{suggest(key, {'recipe': None, **known})}")
-    if recipe not in ("ours", "paper"):
-        raise ConfigError(f"unknown recipe {recipe!r}; known are ours, paper")
-    base = HeadConfig.paper() if recipe == "paper" else HeadConfig()
-    try:
-        # pydantic reads 1e-3, which YAML takes for a word, and refuses 2.5 epochs.
-        return TypeAdapter(HeadConfig).validate_python({**base.to_json(), **changes})
-    except ValidationError as error:
-        raise ConfigError(sentence(error)) from None
-
-
-class Experiment(_Settings):
+class Experiment(Settings):
     """Everything one run of ``fit``, ``compare`` or ``embed`` needs to know."""
 
     description: str = ""
@@ -183,7 +113,7 @@ class Experiment(_Settings):
         "R": "encoder cls:1",
     }
     generators: dict[str, GeneratorSettings] = {}
-    methods: dict[str, MethodSettings]
+    methods: dict[str, AnyMethod]
     seeds: int = Field(3, ge=1, le=100)
     wanted_precision: float = Field(0.99, gt=0, le=1)
     runtime: RuntimeSettings = RuntimeSettings()
@@ -199,27 +129,27 @@ class Experiment(_Settings):
         return methods
 
 
-def known_keys(place: Sequence[str]) -> Mapping[str, Any]:
+GROUPS: dict[str, type[BaseModel]] = {
+    "data": Data,
+    "runtime": RuntimeSettings,
+    "tracking": TrackingSettings,
+    "prices": PriceSettings,
+    "budget": BudgetSettings,
+    "backbones": BackboneSettings,
+    "generators": GeneratorSettings,
+}
+
+
+def known_keys(place: Sequence[str]) -> Collection[str]:
     """The settings known at ``place``, for the hint of a misspelled key."""
-    groups: dict[str, type[BaseModel]] = {
-        "data": Data,
-        "runtime": RuntimeSettings,
-        "tracking": TrackingSettings,
-        "prices": PriceSettings,
-        "budget": BudgetSettings,
-        "backbones": BackboneSettings,
-        "generators": GeneratorSettings,
-    }
     if not place:
-        return Experiment.model_fields
+        return list(Experiment.model_fields)
     if place[0] == "methods":
-        return {
-            **LexicalSettings.model_fields,
-            **ProbeSettings.model_fields,
-            **FusedSettings.model_fields,
-            **EncoderSettings.model_fields,
-            **DecoderSettings.model_fields,
-            **PromptSettings.model_fields,
-            **CarpSettings.model_fields,
-        }
-    return groups[place[0]].model_fields
+        return list(dict.fromkeys(key for each in METHODS.values() for key in each.model_fields))
+    return list(GROUPS[place[0]].model_fields)
+
+
+def complaint(error: ValidationError) -> str:
+    """What is wrong with an experiment, in one sentence that names the key."""
+    kinds = [kind for kind, each in METHODS.items() if each.offered]
+    return sentence(error, known_keys, kinds)

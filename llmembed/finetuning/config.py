@@ -114,6 +114,11 @@ class FinetuneConfig:
         return self.lora.merge is None and self.quantise is None
 
     @classmethod
+    def decoder(cls, **changes: Any) -> FinetuneConfig:
+        """Ours for causal models, whose prompts are long and whose weights move little."""
+        return cls(**{"learning_rate": 1e-5, "batch": 8, "max_tokens": 1024, **changes})
+
+    @classmethod
     def paper(cls, **changes: Any) -> FinetuneConfig:
         """The encoder settings of the multi-task fine-tuning paper (2025), section 5: Adam at a
         constant 1e-5, batches of 32, 20 epochs on MASSIVE and 10 on 20 Newsgroups (say

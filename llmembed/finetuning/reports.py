@@ -4,20 +4,38 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from transformers import TrainerCallback
 
 from llmembed.errors import ConfigError
 
 if TYPE_CHECKING:
-    from llmembed.finetuning.trainer import Finetuner
+    from llmembed.contract import WorkerContext
+    from llmembed.finetuning.config import FinetuneConfig
+    from llmembed.finetuning.speed import Speed
+
+
+class Reported(Protocol):
+    """The training that is told of."""
+
+    state: Any
+    config: FinetuneConfig
+    context: WorkerContext
+    speed: Speed
+    without_better: int
+    history: list[dict[str, float]]
+    latest: dict[str, float]
+
+    def mend_optimizer(self) -> None: ...
+
+    def checkpoint(self, *, done: bool) -> None: ...
 
 
 class Reports(TrainerCallback):
     """Tells the context of losses, validation and checkpoints, and stops in time."""
 
-    def __init__(self, trainer: Finetuner) -> None:
+    def __init__(self, trainer: Reported) -> None:
         self._trainer = trainer
 
     def _tell(self, metrics: Mapping[str, float]) -> None:

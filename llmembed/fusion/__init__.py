@@ -5,7 +5,8 @@ primary one, read at several depths; every other view (``"B"`` and ``"R"`` in ta
 ACL 2024, and any more) is an extra. A view called ``"lexical"`` is always joined at the end.
 
 ``FUSIONS`` holds the fifteen of table 1 by name, with their numbers, and ours. A new one is a
-module with one ``torch.nn.Module`` (see ``base.Fusion``) and one line here.
+module with one ``torch.nn.Module`` (see ``base.Fusion``) and one line here; packages add theirs by
+entry points of the group ``llmembed.fusions``, each a ``FusionSpec``.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from llmembed.errors import ConfigError
 from llmembed.fusion.spec import EVERY, LEXICAL, PRIMARY, Align, FusionSpec
+from llmembed.plugins import Table
 
 if TYPE_CHECKING:
     from llmembed.fusion.base import Fusion
@@ -33,7 +35,12 @@ __all__ = [
 _DEPTHS = "llmembed.fusion.depths:Depths"
 _CO = "llmembed.fusion.cooccurrence:CoOccurrence"
 
-FUSIONS: dict[str, FusionSpec] = {
+
+def _problem(name: str, made: object) -> str | None:
+    return None if isinstance(made, FusionSpec) else f"expected a FusionSpec, got {made!r}"
+
+
+_OWN: dict[str, FusionSpec | str] = {
     "last": FusionSpec(number=1, module=_DEPTHS, depths="last"),
     "avg": FusionSpec(number=2, module=_DEPTHS, depths="avg"),
     "max": FusionSpec(number=3, module=_DEPTHS, depths="max"),
@@ -53,6 +60,7 @@ FUSIONS: dict[str, FusionSpec] = {
         number=None, module=_CO, depths="avg", stacked=(EVERY,), beside=(EVERY,)
     ),
 }
+FUSIONS: Table[FusionSpec] = Table("llmembed.fusions", _OWN, check=_problem)
 
 
 def available(shapes: Mapping[str, tuple[int, int]]) -> tuple[str, ...]:

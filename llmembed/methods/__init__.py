@@ -1,6 +1,16 @@
-"""The rivals: one file each, all behind ``contract.Method`` and ``contract.Classifier``.
+"""The rivals, by families, all behind ``contract.Method`` and ``contract.Classifier``.
 
-A new method is one file here and one line in ``METHODS``.
+::
+
+    frozen/      backbones are read and never changed     each family: settings.py (light: what
+    finetuned/   a whole model is trained                   may be said, and ``build``), a file
+    prompted/    a language model is asked                  for each method and its classifier
+
+    settings     the base of all settings, and what an experiment gives a method that is built
+    saved, answers, views, demonstrations, asked, prompt_classifier    what families share
+
+A new method is one file in its family, its settings beside them, and one line in ``METHODS``.
+Installed packages add lines by entry points of the group ``llmembed.methods``.
 """
 
 from __future__ import annotations
@@ -12,25 +22,31 @@ from typing import Any
 
 from llmembed.contract import Classifier
 from llmembed.errors import ModelError
+from llmembed.methods.settings import MethodSettings, settings_problem
+from llmembed.plugins import Table
 
-METHODS: dict[str, str] = {
-    "lexical": "llmembed.methods.frozen.lexical:Lexical",
-    "probe": "llmembed.methods.frozen.probe:Probe",
-    "fused": "llmembed.methods.frozen.fused:Fused",
-    "encoder": "llmembed.methods.finetuned.encoder:Encoder",
-    "decoder": "llmembed.methods.finetuned.decoder:Decoder",
-    "separate": "llmembed.methods.finetuned.separate:Separate",
-    "prompt": "llmembed.methods.prompted.prompt:Prompting",
-    "carp": "llmembed.methods.prompted.carp:Carp",
-}
-"""Name -> the class that fits; its ``classifier`` attribute is the class that answers."""
+METHODS: Table[type[MethodSettings]] = Table(
+    "llmembed.methods",
+    {
+        "lexical": "llmembed.methods.frozen.settings:LexicalSettings",
+        "probe": "llmembed.methods.frozen.settings:ProbeSettings",
+        "fused": "llmembed.methods.frozen.settings:FusedSettings",
+        "encoder": "llmembed.methods.finetuned.settings:EncoderSettings",
+        "decoder": "llmembed.methods.finetuned.settings:DecoderSettings",
+        "separate": "llmembed.methods.finetuned.settings:SeparateSettings",
+        "prompt": "llmembed.methods.prompted.settings:PromptSettings",
+        "carp": "llmembed.methods.prompted.settings:CarpSettings",
+    },
+    check=settings_problem,
+)
+"""Kind -> the settings of the method."""
 
 MANIFEST = "classifier.json"
 
 
-def method_class(name: str) -> Any:
-    """The method class called ``name`` in ``METHODS``."""
-    module, _, attribute = METHODS[name].partition(":")
+def classifier_class(kind: str) -> Any:
+    """The class of what a method of ``kind`` fits."""
+    module, _, attribute = METHODS[kind].classifier.partition(":")
     return getattr(import_module(module), attribute)
 
 
@@ -54,11 +70,11 @@ def load(folder: str | Path) -> Classifier:
         ModelError: the folder holds no saved classifier, or one of a method not known here.
     """
     folder = Path(folder)
-    name = manifest_of(folder)["method"]
-    if name not in METHODS:
+    kind = manifest_of(folder)["method"]
+    if kind not in METHODS:
         raise ModelError(
-            f"{folder} holds a classifier of method {name!r}, which is unknown here: "
+            f"{folder} holds a classifier of method {kind!r}, which is unknown here: "
             f"known are {', '.join(METHODS)}"
         )
-    classifier: Classifier = method_class(name).classifier.load(folder)
+    classifier: Classifier = classifier_class(kind).load(folder)
     return classifier

@@ -35,6 +35,7 @@ def doctor(
     place = files_folder(files)
     checks: dict[str, Callable[[], Finding]] = {
         "packages": _packages,
+        "plugins": _plugins,
         "device": _device,
         "energy": _energy,
         "minilm": _minilm,
@@ -70,6 +71,29 @@ def _packages() -> Finding:
     if missing:
         return False, f"missing: pip install {' '.join(missing)}"
     return True, ", ".join(found)
+
+
+def _plugins() -> Finding:
+    """What installed packages add to our tables."""
+    from llmembed.backbones import PRESETS
+    from llmembed.fusion import FUSIONS
+    from llmembed.methods import METHODS
+    from llmembed.texts import BENCHMARKS
+
+    added: dict[str, list[str]] = {}
+    broken: list[str] = []
+    for table in (METHODS, FUSIONS, BENCHMARKS, PRESETS):
+        what = table.group.rpartition(".")[2]
+        by_package: dict[str, list[str]] = {}
+        for name in table.added:
+            by_package.setdefault(table.sources[name], []).append(name)
+        for package, names in by_package.items():
+            added.setdefault(package, []).append(f"{', '.join(names)} ({what})")
+        broken += [f"{name}: {reason}" for name, reason in table.broken.items()]
+    said = [f"{package} adds {', '.join(lines)}" for package, lines in added.items()]
+    if broken:
+        return False, "; ".join([*said, *(f"left out: {words}" for words in broken)])
+    return True, "; ".join(said) or "none: no installed package adds methods or the like"
 
 
 def _device() -> Finding:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from llmembed.contract import Silent
 from llmembed.errors import ConfigError
-from llmembed.experiment import CarpSettings, Experiment, PromptSettings
+from llmembed.experiment import Experiment
 from llmembed.pipelines.console import console, say_corpus, write_json
 from llmembed.pipelines.corpus import make_corpus
 from llmembed.pipelines.generators import default_prices
@@ -37,7 +37,7 @@ def estimate(
     asking = [
         name
         for name, settings in experiment.methods.items()
-        if isinstance(settings, PromptSettings | CarpSettings) and method in (None, name)
+        if settings.generator_asked is not None and method in (None, name)
     ]
     if not asking:
         raise ConfigError(

@@ -1,24 +1,21 @@
-"""From settings to the methods that ask a language model."""
+"""The language models of an experiment, and what they cost."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from llmembed.contract import Method, Usage
+from llmembed.contract import Usage
 from llmembed.errors import ConfigError
 from llmembed.experiment import Experiment
-from llmembed.experiment.mistakes import suggest
-from llmembed.experiment.prompting import CarpSettings, PromptSettings
+from llmembed.mistakes import suggest
 from llmembed.pipelines.runtime import files_folder, tracking_files
 
 if TYPE_CHECKING:
-    from llmembed.backbones import View
     from llmembed.generation import Generator
 
-ASKING = (PromptSettings, CarpSettings)
 RESPONSES = "responses.sqlite"
 """The cache of answers, beside the embedding store."""
 TOKEN_PRICES = ("usd_per_1000_prompt_tokens", "usd_per_1000_completion_tokens")
@@ -31,7 +28,7 @@ class Generators:
         self._experiment = experiment
         self._made: dict[str, Generator] = {}
 
-    def named(self, name: str, place: str) -> Generator:
+    def named(self, name: str, key: str) -> Generator:
         """Raises ``ConfigError`` for a name the experiment does not know."""
         known = self._experiment.generators
         if name not in known:
@@ -40,7 +37,7 @@ class Generators:
                 if known
                 else "; add one, for example generators.llm.model=FOLDER"
             )
-            raise ConfigError(f"{place}.generator: no generator {name!r}{hint}")
+            raise ConfigError(f"{key}: no generator {name!r}{hint}")
         if name not in self._made:
             from llmembed.generation.building import build_generator
             from llmembed.metering import Prices
@@ -63,24 +60,23 @@ class Generators:
 def check_keys(experiment: Experiment, names: Sequence[str]) -> None:
     """Raise ``ConfigError`` now, not after an hour, where an endpoint's key is not set."""
     for name in names:
-        settings = experiment.methods[name]
-        if not isinstance(settings, PromptSettings | CarpSettings):
+        called = experiment.methods[name].generator_asked
+        if called is None:
             continue
-        asked = experiment.generators[settings.generator]
+        asked = experiment.generators[called]
         variable = asked.api_key_env
         if asked.base_url and variable and not os.environ.get(variable, "").strip():
             raise ConfigError(
-                f"generators.{settings.generator}: the key is expected in the environment variable "
+                f"generators.{called}: the key is expected in the environment variable "
                 f"{variable}, which is not set; where the endpoint asks for none, set "
-                f"generators.{settings.generator}.api_key_env=null"
+                f"generators.{called}.api_key_env=null"
             )
 
 
 def default_prices(experiment: Experiment, names: Sequence[str]) -> str | None:
     """One line where a budget in USD is counted by prices that nobody set, else None. ``names``:
     the methods of ``experiment`` that are run."""
-    methods = (experiment.methods[name] for name in names)
-    asked = {each.generator for each in methods if isinstance(each, PromptSettings | CarpSettings)}
+    asked = {called for name in names if (called := experiment.methods[name].generator_asked)}
     limited = sorted(
         name
         for name in asked & {*experiment.generators}
@@ -97,57 +93,3 @@ def default_prices(experiment: Experiment, names: Sequence[str]) -> str | None:
 def cache_of(files: str) -> Path:
     """Where answers are kept: with the files, or in the home folder where those are remote."""
     return Path(tracking_files(files_folder(files))) / RESPONSES
-
-
-def make(
-    name: str,
-    settings: PromptSettings | CarpSettings,
-    generator: Generator,
-    view: View | None,
-    benchmark: str | None,
-) -> Method:
-    """The method; ``view`` finds the nearest texts and labels, where they are wanted."""
-    from llmembed.methods.asked import InvalidAnswers
-
-    place = f"methods.{name}"
-    nearest = view if settings.invalid == "nearest" else None
-    common: Mapping[str, Any] = {
-        "name": name,
-        "generator": generator,
-        "view": view,
-        "invalid": InvalidAnswers(policy=settings.invalid, retries=settings.retries, view=nearest),
-        "benchmark": benchmark,
-        "verbaliser": settings.verbaliser,
-        "text_kind": settings.text_kind,
-    }
-    given = {
-        key: value
-        for key in ("k", "demonstrations", "max_answer_tokens")
-        if (value := getattr(settings, key)) is not None
-    }
-    try:
-        if isinstance(settings, PromptSettings):
-            from llmembed.methods.prompted.prompt import Prompting
-
-            return Prompting(
-                **common,
-                **given,
-                style=settings.style,
-                decision=settings.decision,
-                calibrate=settings.calibrate,
-                template=settings.template,
-            )
-        from llmembed.methods.prompted.carp import Carp
-        from llmembed.methods.prompted.voting import Rounds
-
-        return Carp(
-            **common,
-            **given,
-            rounds=Rounds(
-                number=settings.rounds, temperature=settings.temperature, vote=settings.vote
-            ),
-            templates=settings.templates,
-            max_rationale_tokens=settings.max_rationale_tokens,
-        )
-    except ConfigError as error:
-        raise ConfigError(f"{place}: {error}") from None

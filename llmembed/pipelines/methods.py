@@ -2,35 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
-from llmembed.contract import Method, Usage
+from llmembed.contract import Classifier, Method, Usage
 from llmembed.errors import ConfigError
-from llmembed.experiment import (
-    BackboneSettings,
-    CarpSettings,
-    DecoderSettings,
-    EncoderSettings,
-    Experiment,
-    FusedSettings,
-    LexicalSettings,
-    ProbeSettings,
-    PromptSettings,
-    head_config,
-)
-from llmembed.pipelines.finetuning import make as make_finetuning
+from llmembed.experiment import BackboneSettings, Experiment
+from llmembed.mistakes import suggest
 from llmembed.pipelines.generators import Generators
-from llmembed.pipelines.generators import make as make_asking
 from llmembed.texts import BENCHMARKS
 
 if TYPE_CHECKING:
     from llmembed.backbones import BackboneSpec, View
     from llmembed.backbones.spec import Dtype
+    from llmembed.generation import Generator
+    from llmembed.methods.settings import MethodSettings
 
 
 class Assembler:
-    """Builds the methods of an experiment; each backbone is resolved once, with every read that
-    any method wants of it, so that one pass over the texts serves them all."""
+    """Builds the methods of an experiment, and is their ``Parts``; each backbone is resolved once,
+    with every read that any method wants of it, so that one pass over the texts serves them all.
+    """
 
     def __init__(self, experiment: Experiment, *, drop_unreadable: bool = False) -> None:
         """``drop_unreadable``: leave out views that their model can't give (no pooler, say) and
@@ -39,111 +31,95 @@ class Assembler:
         self._specs: dict[str, BackboneSpec] = {}
         self._views = dict(experiment.views)
         self._generators = Generators(experiment)
+        self._fitted: dict[str, dict[int, Classifier]] = {}
         self.names = list(experiment.methods)
         self.dropped: list[str] = []
         if drop_unreadable:
             self._drop()
 
     def _drop(self) -> None:
-        from llmembed.fusion import FUSIONS
-
         for view, words in self._experiment.views.items():
             lacking = self._lacking(words, f"views.{view}")
             if lacking:
                 del self._views[view]
                 self.dropped.append(f"view {view} is left out: {lacking}")
-        for name, method in self._experiment.methods.items():
-            if isinstance(method, ProbeSettings) or (
-                isinstance(method, PromptSettings | CarpSettings) and method.reads_view
-            ):
-                lacking = self._lacking(method.view, f"methods.{name}.view")
-            elif isinstance(method, FusedSettings) and method.views is None:
-                missing = set(FUSIONS[method.fusion].missing(self._views))
-                gone = sorted(missing - set(FUSIONS[method.fusion].missing(self._experiment.views)))
-                lacking = f"it reads view {gone[0]}" if gone else ""
-            else:
-                continue
+        for name, settings in self._experiment.methods.items():
+            lacking = self._lacked_by(name, settings)
             if lacking:
                 self.names.remove(name)
                 self.dropped.append(f"{name} is left out: {lacking}")
 
-    def _lacking(self, words: str, place: str) -> str:
+    def _lacked_by(self, name: str, settings: MethodSettings) -> str:
+        """Which of the views that a method can't do without is not given, or nothing."""
+        for view in sorted(settings.views_needed):
+            if view in self._experiment.views and view not in self._views:
+                return f"it reads view {view}"
+        for key, words in settings.views_read(f"methods.{name}", self._views).items():
+            if lacking := self._lacking(words, key):
+                return lacking
+        return ""
+
+    def _lacking(self, words: str, key: str) -> str:
         """Why the model can't give the view that ``words`` say, or nothing."""
         from llmembed.backbones import poolings_of
 
-        backbone, reads = self._words(words, place)
+        backbone, reads = self._words(words, key)
         model = self._experiment.backbones[backbone].model
         given = poolings_of(model)
         missing = sorted({read.pooling for read in reads} - given)
         return f"{model} gives no {missing[0]}" if missing else ""
 
-    def method(self, name: str) -> Method:
-        """The method the experiment calls ``name``."""
-        settings = self._experiment.methods[name]
-        if isinstance(settings, LexicalSettings):
-            from llmembed.methods.frozen.lexical import Lexical
+    def order(self) -> list[str]:
+        """The methods, cheap ones first, but none before those that it needs. Raises
+        ``ConfigError`` where two need each other."""
+        left = sorted(self.names, key=lambda name: self._experiment.methods[name].cost)
+        found: list[str] = []
+        while left:
+            ready = [name for name in left if not set(self._needed(name)) & set(left)]
+            if not ready:
+                raise ConfigError(f"methods.{left[0]}: it needs methods that need it")
+            found.append(ready[0])
+            left.remove(ready[0])
+        return found
 
-            return Lexical(
-                name=name,
-                word_ngrams=settings.word_ngrams,
-                inverse_penalties=tuple(settings.inverse_penalties),
-            )
-        if isinstance(settings, ProbeSettings):
-            from llmembed.methods.frozen.probe import Probe
+    def _needed(self, name: str) -> Sequence[str]:
+        return self._experiment.methods[name].methods_needed
 
-            return Probe(
-                name=name,
-                view=self.view(settings.view, f"methods.{name}.view"),
-                inverse_penalties=tuple(settings.inverse_penalties),
-            )
-        if isinstance(settings, PromptSettings | CarpSettings):
-            return self._asking(name, settings)
-        if isinstance(settings, EncoderSettings | DecoderSettings):
-            return make_finetuning(name, settings, self._benchmark())
-        return self._fused(name, settings)
+    def method(self, which: str | MethodSettings, key: str = "") -> Method:
+        """The method the experiment calls ``which``, or that settings of its own describe; it then
+        bears the name of ``key``'s last word."""
+        if not isinstance(which, str):
+            return which.build(key.rpartition(".")[2], self)
+        if which not in self._experiment.methods:
+            known = suggest(which, self._experiment.methods)
+            raise ConfigError(f"{key}: no method {which!r}{known}")
+        return self._experiment.methods[which].build(which, self)
 
-    def _asking(self, name: str, settings: PromptSettings | CarpSettings) -> Method:
-        place = f"methods.{name}"
-        return make_asking(
-            name,
-            settings,
-            self._generators.named(settings.generator, place),
-            self.view(settings.view, f"{place}.view") if settings.reads_view else None,
-            self._benchmark(),
-        )
+    def fits(self, name: str, key: str) -> Callable[[], Mapping[int, Classifier]]:
+        """What ``keep`` is given of the method ``name``, when it is called."""
+        if name not in self._experiment.methods:
+            raise ConfigError(f"{key}: no method {name!r}{suggest(name, self._experiment.methods)}")
+        return lambda: dict(self._fitted.get(name, {}))
 
-    def _benchmark(self) -> str | None:
+    def keep(self, name: str, seed: int, classifier: Classifier) -> None:
+        """Remember a fit where another method needs it."""
+        if any(name in self._needed(other) for other in self.names):
+            self._fitted.setdefault(name, {})[seed] = classifier
+
+    @property
+    def views(self) -> Mapping[str, str]:
+        """The experiment's named views, without those left out."""
+        return self._views
+
+    @property
+    def benchmark(self) -> str | None:
         """The benchmark whose texts are labelled, None for other data."""
         source = self._experiment.data.source
         return source if isinstance(source, str) and source in BENCHMARKS else None
 
-    def _fused(self, name: str, settings: FusedSettings) -> Method:
-        from llmembed.fusion import FUSIONS
-        from llmembed.methods.frozen.fused import Fused
-
-        named = self._views if settings.views is None else settings.views
-        spec = FUSIONS[settings.fusion]
-        missing = spec.missing(named)
-        if missing:
-            raise ConfigError(
-                f"methods.{name}: fusion {settings.fusion!r} reads view {missing[0]!r}, "
-                f"but the views are {', '.join(named)}"
-            )
-        used = {"L", *spec.extras(named), *spec.rows(named)}
-        views = {
-            view: self.view(words, f"views.{view}") for view, words in named.items() if view in used
-        }
-        return Fused(
-            name=name,
-            views=views,
-            fusion=settings.fusion,
-            sigma=settings.sigma,
-            width=settings.width,
-            align=settings.align,
-            align_dropout=settings.align_dropout,
-            lexical=settings.lexical,
-            head=head_config(settings.head),
-        )
+    def generator(self, name: str, key: str) -> Generator:
+        """The language model that the experiment calls ``name``, made once."""
+        return self._generators.named(name, key)
 
     def paid(self) -> Usage:
         """What language models were really asked for so far."""
@@ -151,32 +127,32 @@ class Assembler:
 
     def backbones(self) -> list[BackboneSpec]:
         """Every backbone that a method of the experiment reads."""
-        wanted = {self._words(view, place)[0] for view, place in self._all_views()}
+        wanted = {self._words(view, key)[0] for view, key in self._all_views()}
         return [self._spec(name) for name in sorted(wanted)]
 
-    def view(self, words: str, place: str) -> View:
-        """The view that ``words`` say: a backbone's name and reads. ``place`` is the key in the
+    def view(self, words: str, key: str) -> View:
+        """The view that ``words`` say: a backbone's name and reads. ``key``: where in the
         experiment, for messages."""
         from llmembed.backbones import View
 
-        backbone, reads = self._words(words, place)
+        backbone, reads = self._words(words, key)
         return View(backbone=self._spec(backbone), reads=reads)
 
-    def _words(self, words: str, place: str) -> tuple[str, tuple[Any, ...]]:
+    def _words(self, words: str, key: str) -> tuple[str, tuple[Any, ...]]:
         from llmembed.backbones import parse_reads
 
         backbone, _, reads = words.strip().partition(" ")
         if backbone not in self._experiment.backbones:
             known = ", ".join(self._experiment.backbones)
-            raise ConfigError(f"{place}: no backbone {backbone!r}; known are {known}")
+            raise ConfigError(f"{key}: no backbone {backbone!r}; known are {known}")
         if not reads.strip():
             raise ConfigError(
-                f"{place}: {words!r} names no reads; write for example `{backbone} mean:1-5`"
+                f"{key}: {words!r} names no reads; write for example `{backbone} mean:1-5`"
             )
         try:
             return backbone, parse_reads(reads)
         except ConfigError as error:
-            raise ConfigError(f"{place}: {error}") from None
+            raise ConfigError(f"{key}: {error}") from None
 
     def _spec(self, name: str) -> BackboneSpec:
         if name not in self._specs:
@@ -188,8 +164,8 @@ class Assembler:
                 if settings.reads
                 else []
             )
-            for view, place in self._all_views():
-                backbone, wanted = self._words(view, place)
+            for view, key in self._all_views():
+                backbone, wanted = self._words(view, key)
                 reads += wanted if backbone == name else ()
             self._specs[name] = resolve(
                 settings.model,
@@ -218,19 +194,11 @@ class Assembler:
         return "bfloat16" if gpus > 0 else "auto"
 
     def _all_views(self) -> list[tuple[str, str]]:
-        """Every view that some method uses, with its place in the experiment."""
-        found: list[tuple[str, str]] = []
-        for name in self.names:
-            method = self._experiment.methods[name]
-            if isinstance(method, ProbeSettings) or (
-                isinstance(method, PromptSettings | CarpSettings) and method.reads_view
-            ):
-                found.append((method.view, f"methods.{name}.view"))
-            elif isinstance(method, FusedSettings):
-                if method.views is None:
-                    found += [(words, f"views.{v}") for v, words in self._views.items()]
-                else:
-                    found += [
-                        (words, f"methods.{name}.views.{v}") for v, words in method.views.items()
-                    ]
-        return found
+        """Every view that some method uses, with its key in the experiment."""
+        return [
+            (words, key)
+            for name in self.names
+            for key, words in self._experiment.methods[name]
+            .views_read(f"methods.{name}", self._views)
+            .items()
+        ]

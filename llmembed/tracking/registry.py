@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities.model_registry import ModelVersion
 
-    from llmembed.tracking.run import Run
+    from llmembed.tracking.run import Run, Tracked
     from llmembed.tracking.runs import Tracking
 
 Alias = Literal["champion", "challenger"]
@@ -168,12 +168,12 @@ def _decide(
     )
 
 
-def champion(tracking: Tracking, name: str) -> Registered | None:
+def champion(tracking: Tracked, name: str) -> Registered | None:
     """The version of ``name`` that is champion now, None where there is none."""
     return holder_of(tracking, name, CHAMPION)
 
 
-def holder_of(tracking: Tracking, name: str, alias: Alias) -> Registered | None:
+def holder_of(tracking: Tracked, name: str, alias: Alias) -> Registered | None:
     """The version of ``name`` that ``alias`` points to now, None where there is none."""
     client = tracking.client
     from mlflow.exceptions import MlflowException
@@ -250,7 +250,7 @@ def _registered(version: ModelVersion, alias: Alias | None) -> Registered:
     )
 
 
-def _ensure_name(tracking: Tracking, name: str) -> None:
+def _ensure_name(tracking: Tracked, name: str) -> None:
     from mlflow.exceptions import MlflowException
 
     try:

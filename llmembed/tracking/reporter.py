@@ -6,15 +6,14 @@ import logging
 import threading
 import time
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from llmembed.tracking import values
 from llmembed.tracking.privacy import masked
 
 if TYPE_CHECKING:
+    from mlflow import MlflowClient
     from mlflow.entities import Metric
-
-    from llmembed.tracking.run import Run
 
 log = logging.getLogger(__name__)
 
@@ -39,12 +38,23 @@ def metric_entities(
     return entities, odd
 
 
+class Written(Protocol):
+    """The run that metrics are written to."""
+
+    id: str
+
+    @property
+    def client(self) -> MlflowClient: ...
+
+    def note_not_finite(self, odd: list[str]) -> None: ...
+
+
 class RunReporter:
     """A ``contract.Reporter`` over a run. Keeps metrics and writes them every few seconds, when
     there are many, and at the end of the run. An MLflow that is away for a while does not stop a
     fit: what could not be written is kept and tried again."""
 
-    def __init__(self, run: Run, *, prefix: str = "") -> None:
+    def __init__(self, run: Written, *, prefix: str = "") -> None:
         self._run = run
         self._prefix = prefix
         self._kept: list[Metric] = []

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from llmembed.tracking import values
 from llmembed.tracking.driver import DRIVER_TAG
@@ -17,7 +18,26 @@ from llmembed.tracking.reporter import RunReporter, metric_entities
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-    from llmembed.tracking.runs import Tracking
+
+class Tracked(Protocol):
+    """Where a run is kept, and others beside it."""
+
+    uri: str
+
+    @property
+    def client(self) -> MlflowClient: ...
+
+    @property
+    def experiment_id(self) -> str: ...
+
+    def run(
+        self,
+        name: str,
+        parent: Run | str | None = None,
+        tags: Mapping[str, Any] | None = None,
+        description: str | None = None,
+    ) -> AbstractContextManager[Run]: ...
+
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +50,7 @@ def tag_text(key: str, value: Any) -> str:
 class Run:
     """One MLflow run; made by ``Tracking.run``. What is written to it has its secrets masked."""
 
-    def __init__(self, *, tracking: Tracking, id: str, name: str) -> None:
+    def __init__(self, *, tracking: Tracked, id: str, name: str) -> None:
         self.tracking = tracking
         self.id = id
         self.name = name

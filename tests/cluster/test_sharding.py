@@ -116,11 +116,11 @@ READY = {
 
 @pytest.mark.parametrize("recipe", READY)
 def test_ready_settings_fit_their_machines_and_deepspeed_takes_them(recipe):
-    from llmembed.experiment import finetune_config, load_experiment
+    from llmembed.experiment import load_experiment
 
     billions, gpus, size, zero, offload = READY[recipe]
     (settings,) = load_experiment(recipe).methods.values()
-    config = finetune_config(settings.training)
+    config = settings.config
     shared = share(
         Sharding(
             parameters=int(billions * 1e9),

@@ -118,10 +118,10 @@ def fit_encoder(model: Path, folder: Path) -> Path:
     from llmembed.cluster import LocalRuntime
     from llmembed.contract import Silent
     from llmembed.finetuning import FinetuneConfig
-    from llmembed.methods import method_class
+    from llmembed.methods.finetuned.encoder import Encoder
 
     training = FinetuneConfig(learning_rate=3e-3, epochs=4, batch=16, precision="fp32")
-    method = method_class("encoder")(model=str(model), training=training)
+    method = Encoder(model=str(model), training=training)
     with LocalRuntime(folder / "files") as runtime:
         classifier = method.fit([TOPIC], news(90), news(30, seed=1), runtime, Silent())
         classifier.save(folder / "encoder")

@@ -10,7 +10,7 @@ from tune import load_sweep
 from tune.board import Standing, pareto, standings
 from tune.heads.data import SharedData
 from tune.heads.fits import fit_alone, fit_grouped, grouped
-from tune.heads.spaces import Configuration
+from tune.heads.space import Configuration
 from tune.ledger import Ledger, Planned, Record
 
 HEAD = {"widths": [8], "epochs": 5, "patience": None, "precision": "fp32"}

@@ -9,7 +9,8 @@ import pytest
 from llmembed.errors import ConfigError
 from llmembed.fusion import FUSIONS
 from tune import load_sweep, ready_spaces
-from tune.heads.spaces import Configuration, Range, Space
+from tune.heads.space import Configuration, Space
+from tune.space import Range
 
 SHAPES = {"L": (5, 384), "B": (1, 384), "R": (1, 384)}
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from llmembed.errors import ConfigError
-from llmembed.experiment import DecoderSettings, finetune_config
+from llmembed.methods.finetuned.settings import DecoderSettings
 from tune import load_sweep, ready_spaces
 from tune.ledger import Planned
-from tune.models.spaces import TrainingConfiguration
+from tune.models.space import TrainingConfiguration
 
 
 def of(name: str, *overrides: str, **space):
@@ -22,7 +22,7 @@ def test_ready_spaces_make_methods_of_their_settings():
         sweep = load_sweep(name)
         for made in sweep.training_space().random(20, seed=0):
             settings = sweep.method_of(made)
-            config = finetune_config(settings.training)
+            config = settings.config
             told = dict(made.settings)
             assert config.learning_rate == told["learning_rate"]
             assert config.epochs == told["epochs"]
@@ -39,7 +39,7 @@ def test_what_does_not_matter_makes_no_second_configuration():
         {"lora.rank": 8, "lora.alpha": 16.0},
         {"lora.rank": 8, "lora.alpha": 32.0},
     ]
-    assert finetune_config(ranks.method_of(grid[0]).training).lora is None
+    assert ranks.method_of(grid[0]).config.lora is None
     steps = of("encoder", epochs=[1, 2], max_steps=[None, 10])
     assert len(steps.training_space().grid()) == 3
     fixed = of("encoder", "method.training.max_steps=5", epochs=[1, 2], pooling=["cls", "mean"])

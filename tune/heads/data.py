@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from llmembed.contract import Runtime, Task
-from tune.heads.spaces import Configuration, Shapes
+from tune.heads.space import Configuration, Shapes
 
 if TYPE_CHECKING:
     from llmembed.backbones import View

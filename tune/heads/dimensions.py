@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from llmembed.errors import ConfigError
-from llmembed.experiment import head_config
-from tune.heads.spaces import Dimension, Range
+from llmembed.heads.settings import head_config
+from llmembed.mistakes import suggest
+from tune.space import Dimension, number, range_of
 
 
 def dimension(name: str, value: Any) -> Dimension:
@@ -29,43 +29,6 @@ def dimension(name: str, value: Any) -> Dimension:
             if fusion not in FUSIONS:
                 raise ConfigError(f"fusion: unknown name {fusion!r}{suggest(fusion, FUSIONS)}")
     return tuple(_choice(name, each) for each in choices)
-
-
-def range_of(
-    name: str, value: Mapping[str, Any], *, numbers: Collection[str], whole: Collection[str]
-) -> Range:
-    """``{low, high, log, steps}``. ``numbers``: the dimensions that may have one. Raises
-    ``ConfigError``."""
-    known = ("low", "high", "log", "steps")
-    for key in value:
-        if key not in known:
-            raise ConfigError(f"{name}: unknown key {key!r}{suggest(key, known)}")
-    if not {"low", "high"} <= set(value):
-        raise ConfigError(f"{name}: a range needs low and high")
-    if name not in numbers:
-        raise ConfigError(f"{name}: expected a value or a list of choices, not a range")
-    steps = value.get("steps")
-    if steps is not None and (type(steps) is not int or steps < 1):
-        raise ConfigError(f"{name}: steps is {steps!r}: expected a whole number from 1 on")
-    return Range(
-        low=number(name, value["low"]),
-        high=number(name, value["high"]),
-        log=bool(value.get("log", False)),
-        steps=steps,
-        whole=name in whole,
-    )
-
-
-def number(name: str, value: Any) -> float:
-    """``value`` where it is one, also 1e-5, which YAML takes for a word."""
-    if isinstance(value, str):
-        try:
-            return float(value)
-        except ValueError:
-            pass
-    elif isinstance(value, int | float) and not isinstance(value, bool):
-        return float(value)
-    raise ConfigError(f"{name}: expected a number, got {value!r}")
 
 
 OF_HEAD = (
@@ -115,9 +78,3 @@ def _depths(text: str | int) -> tuple[int, ...]:
     from llmembed.backbones import parse_reads
 
     return tuple(read.depth for read in parse_reads(f"mean:{text}"))
-
-
-def suggest(name: str, known: Any) -> str:
-    near = difflib.get_close_matches(str(name), [str(key) for key in known], n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
-    return f"; known are {', '.join(map(str, known))}{hint}" if known else ""

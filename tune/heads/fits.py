@@ -11,11 +11,11 @@ import numpy as np
 
 from llmembed.contract import Reporter, Silent, Usage
 from llmembed.errors import LlmembedError
-from llmembed.experiment import head_config
 from llmembed.heads import HeadConfig
+from llmembed.heads.settings import head_config
 from llmembed.metering import Meter
 from tune.heads.data import SharedData
-from tune.heads.spaces import Configuration
+from tune.heads.space import Configuration
 from tune.ledger import Planned, Record
 
 HeadOf = Callable[[Configuration], Mapping[str, Any]]

@@ -10,13 +10,14 @@ from ray import tune
 
 from llmembed.contract import Runtime
 from llmembed.errors import ConfigError
-from llmembed.experiment import FusedSettings, head_config
+from llmembed.heads.settings import head_config
+from llmembed.methods.frozen.settings import FusedSettings
 from llmembed.pipelines.methods import Assembler
 from tune.heads.data import SharedData, share
 from tune.heads.fits import CACHE_BYTES, fit_alone, fit_grouped, grouped
-from tune.heads.spaces import Range
 from tune.ledger import Ledger, Planned
 from tune.settings import Stopping, Sweep
+from tune.space import Range
 from tune.trials import Trials, from_config
 
 if TYPE_CHECKING:

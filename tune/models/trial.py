@@ -14,9 +14,9 @@ from ray import tune
 
 from llmembed.contract import Runtime
 from llmembed.errors import LlmembedError
-from llmembed.experiment import finetune_config
+from llmembed.finetuning import FinetuneConfig
 from tune.ledger import Ledger, Planned, Record
-from tune.models.spaces import TrainingConfiguration, epochs_of
+from tune.models.space import TrainingConfiguration, epochs_of
 from tune.settings import Stopping, Sweep
 from tune.trials import Trials, from_config
 
@@ -51,7 +51,7 @@ class _Heard:
 
     def __init__(self, rows: int, *, tells: bool) -> None:
         self._rows, self._tells = rows, tells
-        self.config = finetune_config({})
+        self.config = FinetuneConfig()
         self.epoch = 0.0
         self._read = -1
         self.scores: list[float] = []
@@ -90,8 +90,9 @@ def train_one(planned: Planned, work: Work, heard: _Heard) -> Record:
 
     torch.set_num_threads(work.portion.cores)
     try:
-        settings: Any = work.sweep.method_of(planned.configuration)
-        heard.config = finetune_config(settings.training)
+        assert isinstance(planned.configuration, TrainingConfiguration)
+        settings = work.sweep.trained(planned.configuration)
+        heard.config = settings.config
         method = Assembler(work.sweep.experiment({"tuned": settings})).method("tuned")
         files = Folder(work.files).child(planned.id).address
         with RayRuntime(files, portion=work.portion) as runtime:
@@ -180,14 +181,12 @@ class Models:
         from llmembed.finetuning.places import source_of
         from llmembed.methods.finetuned.base import Spread
 
-        settings: Any = self.sweep.method_of(configuration)
+        settings = self.sweep.trained(configuration)
         if settings.workers != "auto" or not self._devices.gpus:
             return 1 if settings.workers == "auto" else int(settings.workers)
-        causal = settings.kind == "decoder"
-        source = source_of(settings.model, revision=settings.revision, causal=causal)
+        source = source_of(settings.model, revision=settings.revision, causal=settings.causal)
         spread = Spread(workers="auto", zero=settings.zero, offload=settings.offload)
-        config = finetune_config(settings.training)
-        return fewest_workers(spread.sharding(source, config, "sweep"), self._devices)
+        return fewest_workers(spread.sharding(source, settings.config, "sweep"), self._devices)
 
     def groups(self, missing: Sequence[Planned]) -> list[list[Planned]]:
         """Whole models are trained each by itself."""

@@ -49,9 +49,7 @@ class Decoder(Trains):
     shots: int = 0
     instructions: bool = True
     decision: Literal["auto", "generate", "score"] = "auto"
-    training: FinetuneConfig = field(
-        default_factory=lambda: FinetuneConfig(learning_rate=1e-5, batch=8, max_tokens=1024)
-    )
+    training: FinetuneConfig = field(default_factory=FinetuneConfig.decoder)
     spread: Spread = field(default_factory=Spread)
     benchmark: str | None = None
     verbaliser: Mapping[str, Mapping[str, str]] = field(default_factory=dict)

@@ -12,8 +12,15 @@ from llmembed.contract import Examples, Prediction, Reporter, Runtime, Task, Usa
 from llmembed.fusion.tfidf import TfIdf
 from llmembed.metering import Meter
 from llmembed.methods import saved
-from llmembed.methods.answers import check_kinds, decide
-from llmembed.methods.frozen.logistic import Linear, fit_linear, from_arrays, to_arrays
+from llmembed.methods.answers import check_kinds
+from llmembed.methods.frozen.logistic import (
+    Linear,
+    answers,
+    fit_linears,
+    from_arrays,
+    parameters_of,
+    to_arrays,
+)
 
 TERMS = "terms.json"
 
@@ -32,16 +39,12 @@ class LexicalClassifier:
 
     @property
     def parameters_trained(self) -> int:
-        return sum(linear.weights.size + linear.bias.size for linear in self.linears.values())
+        return parameters_of(self.linears)
 
     def predict(
         self, texts: Sequence[str], runtime: Runtime | None = None
     ) -> dict[str, Prediction]:
-        rows = self.tfidf.transform(texts)
-        return {
-            task.name: decide(self.linears[task.name].scores(rows, task.kind), task.kind)
-            for task in self.tasks
-        }
+        return answers(self.tasks, self.linears, self.tfidf.transform(texts))
 
     def save(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -99,12 +102,9 @@ class Lexical:
             tfidf = TfIdf(word_ngrams=self.word_ngrams, max_terms=self.max_terms)
             rows = tfidf.fit_transform(train.texts)
             valid_rows = tfidf.transform(valid.texts)
-            linears: dict[str, Linear] = {}
-            chosen: dict[str, float] = {}
-            for task in tasks:
-                linears[task.name], chosen[task.name] = fit_linear(
-                    task, rows, train, valid_rows, valid, self.inverse_penalties
-                )
+            linears, chosen = fit_linears(
+                tasks, rows, train, valid_rows, valid, self.inverse_penalties
+            )
         return LexicalClassifier(
             tasks=tuple(tasks),
             tfidf=tfidf,

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from llmembed.contract import Examples, Task
+from llmembed.contract import Examples, Prediction, Task
 from llmembed.methods.answers import decide
 
 NEVER = -1e4
@@ -55,6 +55,39 @@ def fit_linear(
             best = (score, penalty, linear)
     assert best is not None, "no C to choose from"
     return best[2], best[1]
+
+
+def fit_linears(
+    tasks: Sequence[Task],
+    features: Any,
+    train: Examples,
+    valid_features: Any,
+    valid: Examples,
+    inverse_penalties: Sequence[float],
+) -> tuple[dict[str, Linear], dict[str, float]]:
+    """``fit_linear`` for each task: the maps, and the C of each."""
+    linears: dict[str, Linear] = {}
+    chosen: dict[str, float] = {}
+    for task in tasks:
+        linears[task.name], chosen[task.name] = fit_linear(
+            task, features, train, valid_features, valid, inverse_penalties
+        )
+    return linears, chosen
+
+
+def answers(
+    tasks: Sequence[Task], linears: Mapping[str, Linear], features: Any
+) -> dict[str, Prediction]:
+    """What the maps say of ``features`` (N, F)."""
+    return {
+        task.name: decide(linears[task.name].scores(features, task.kind), task.kind)
+        for task in tasks
+    }
+
+
+def parameters_of(linears: Mapping[str, Linear]) -> int:
+    """How many weights were fitted."""
+    return sum(linear.weights.size + linear.bias.size for linear in linears.values())
 
 
 def _quality(labels: np.ndarray, truth: np.ndarray) -> float:

@@ -14,8 +14,15 @@ from llmembed.backbones import View
 from llmembed.contract import Examples, Prediction, Reporter, Runtime, Task, Usage
 from llmembed.metering import Meter
 from llmembed.methods import saved
-from llmembed.methods.answers import check_kinds, decide
-from llmembed.methods.frozen.logistic import Linear, fit_linear, from_arrays, to_arrays
+from llmembed.methods.answers import check_kinds
+from llmembed.methods.frozen.logistic import (
+    Linear,
+    answers,
+    fit_linears,
+    from_arrays,
+    parameters_of,
+    to_arrays,
+)
 from llmembed.methods.views import OverViews, ViewReader, views_from_json, views_to_json
 
 
@@ -34,16 +41,12 @@ class ProbeClassifier(OverViews):
 
     @property
     def parameters_trained(self) -> int:
-        return sum(linear.weights.size + linear.bias.size for linear in self.linears.values())
+        return parameters_of(self.linears)
 
     def predict_views(
         self, views: Mapping[str, np.ndarray], texts: Sequence[str]
     ) -> dict[str, Prediction]:
-        features = self.features_of_views(views, texts)
-        return {
-            task.name: decide(self.linears[task.name].scores(features, task.kind), task.kind)
-            for task in self.tasks
-        }
+        return answers(self.tasks, self.linears, self.features_of_views(views, texts))
 
     def features_of_views(
         self, views: Mapping[str, np.ndarray], texts: Sequence[str]
@@ -108,17 +111,14 @@ class Probe:
             mean = features[: len(train)].mean(axis=0)
             scale = np.maximum(features[: len(train)].std(axis=0), 1e-6)
             features = (features - mean) / scale
-            linears: dict[str, Linear] = {}
-            chosen: dict[str, float] = {}
-            for task in tasks:
-                linears[task.name], chosen[task.name] = fit_linear(
-                    task,
-                    features[: len(train)],
-                    train,
-                    features[len(train) :],
-                    valid,
-                    self.inverse_penalties,
-                )
+            linears, chosen = fit_linears(
+                tasks,
+                features[: len(train)],
+                train,
+                features[len(train) :],
+                valid,
+                self.inverse_penalties,
+            )
         return ProbeClassifier(
             tasks=tuple(tasks),
             reader=reader,

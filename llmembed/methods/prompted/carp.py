@@ -9,47 +9,36 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import Any, ClassVar
 
-from llmembed.backbones import View
 from llmembed.contract import Examples, Reporter, Runtime, Task
 from llmembed.errors import ConfigError, UnsupportedError
-from llmembed.generation import Generator
-from llmembed.methods.asked import InvalidAnswers, generator_settings
 from llmembed.methods.demonstrations import Kind, gather
+from llmembed.methods.prompted.base import Prompted
 from llmembed.methods.prompted.carp_classifier import TEMPLATES, CarpClassifier, Worked
 from llmembed.methods.prompted.rationales import Rationales
 from llmembed.methods.prompted.voting import Rounds
-from llmembed.prompts.question import make_question
 
 SHOWN = 16
 """Demonstrations a prompt shows, as in the paper."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Carp:
+class Carp(Prompted):
     """Makes ``CarpClassifier``; nothing is trained.
 
     ``k`` demonstrations, the ``nearest`` in ``view`` or ``random`` ones; with ``k`` 0 it is CARP
-    without demonstrations, which asks for no rationales. ``benchmark``, ``verbaliser`` and
-    ``text_kind`` as for ``prompt``; ``templates``: variant -> a file of one's own.
+    without demonstrations, which asks for no rationales. ``templates``: variant -> a file of one's
+    own. See ``Prompted`` for the others.
     """
 
     classifier: ClassVar[type[CarpClassifier]] = CarpClassifier
-    generator: Generator
     k: int = SHOWN
     demonstrations: Kind = "nearest"
-    view: View | None = None
     rounds: Rounds = field(default_factory=Rounds)
-    invalid: InvalidAnswers = field(default_factory=InvalidAnswers)
-    benchmark: str | None = None
-    verbaliser: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
-    text_kind: str | None = None
     templates: Mapping[str, str] = field(default_factory=dict)
     max_answer_tokens: int = 384
     max_rationale_tokens: int = 192
-    seed: int = 0
     name: str = "carp"
 
     def __post_init__(self) -> None:
@@ -57,10 +46,6 @@ class Carp:
             if name not in TEMPLATES:
                 known = ", ".join(TEMPLATES)
                 raise ConfigError(f"carp has no template {name!r}; it has {known}")
-
-    @property
-    def machinery_only(self) -> bool:
-        return self.generator.machinery_only is not None
 
     @property
     def deterministic(self) -> bool:
@@ -72,22 +57,14 @@ class Carp:
     def settings(self) -> dict[str, Any]:
         """What the leaderboard shows of the method."""
         return {
-            "generator": generator_settings(self.generator),
+            **self.shared_settings,
             "k": self.k,
             "demonstrations": self.demonstrations if self.k else "none",
-            "view": self.view,
             "rounds": self.rounds,
-            "invalid": self.invalid.to_json(),
-            "benchmark": self.benchmark,
-            "verbaliser": self.verbaliser,
-            "text_kind": self.text_kind,
             "templates": self.templates,
             "max_answer_tokens": self.max_answer_tokens,
             "max_rationale_tokens": self.max_rationale_tokens,
         }
-
-    def seeded(self, seed: int) -> Carp:
-        return replace(self, seed=seed)
 
     def fit(
         self,
@@ -121,14 +98,9 @@ class Carp:
         )
 
     def _worked(self, task: Task) -> Worked:
-        make = partial(
-            make_question,
-            [task],
-            benchmark=self.benchmark,
-            verbaliser={name: v for name, v in self.verbaliser.items() if name == task.name},
-            text_kind=self.text_kind,
-        )
-        clues, reasoning, answer = (make(n, template=self.templates.get(n)) for n in TEMPLATES)
+        own = {name: v for name, v in self.verbaliser.items() if name == task.name}
+        ask = replace(self, verbaliser=own).question
+        clues, reasoning, answer = (ask([task], n, self.templates.get(n)) for n in TEMPLATES)
         rationales = Rationales(
             generator=self.generator,
             clues=clues,

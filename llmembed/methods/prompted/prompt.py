@@ -3,19 +3,17 @@ trained (PAPERS: MT's prompts without fine-tuning, CARP's IO baseline)."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from llmembed.backbones import View
 from llmembed.contract import Examples, Reporter, Runtime, Task
 from llmembed.errors import ConfigError, UnsupportedError
-from llmembed.generation import Generator
-from llmembed.methods.asked import InvalidAnswers, generator_settings
 from llmembed.methods.demonstrations import Kind, gather
 from llmembed.methods.prompt_classifier import PromptClassifier
-from llmembed.prompts.question import make_question, variant_of
+from llmembed.methods.prompted.base import Prompted
+from llmembed.prompts.question import variant_of
 from llmembed.prompts.templates import Variant
 
 Style = Literal["io", "zero_shot", "k_shot"]
@@ -24,32 +22,24 @@ SHOWN: dict[Style, int] = {"io": 16, "zero_shot": 0, "k_shot": 5}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Prompting:
+class Prompting(Prompted):
     """Makes ``PromptClassifier``; nothing is trained and nothing asked of the model.
 
     ``style``: ``zero_shot``; ``k_shot``, instructions and ``k`` (5) demonstrations; ``io``, hardly
     any instruction and ``k`` (16) demonstrations. ``demonstrations``: ``random`` (balanced over
     classes, drawn by the seed) or ``nearest`` (in ``view``), the default where there is a view.
-    ``benchmark`` names the data set whose readable label names and sort of text are used;
-    ``verbaliser`` (task -> label -> name) and ``text_kind`` go before it. ``template``: a file of
-    one's own. ``max_answer_tokens``: 32 for one label, 512 where words are tagged, else 32 a task.
+    ``template``: a file of one's own. ``max_answer_tokens``: 32 for one label, 512 where words are
+    tagged, else 32 a task. See ``Prompted`` for the others.
     """
 
     classifier: ClassVar[type[PromptClassifier]] = PromptClassifier
-    generator: Generator
     style: Style = "k_shot"
     k: int | None = None
     demonstrations: Kind | None = None
-    view: View | None = None
     decision: Literal["generate", "score"] = "generate"
     calibrate: bool = False
-    invalid: InvalidAnswers = field(default_factory=InvalidAnswers)
-    benchmark: str | None = None
-    verbaliser: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
-    text_kind: str | None = None
     template: str | Path | None = None
     max_answer_tokens: int | None = None
-    seed: int = 0
     name: str = "prompt"
 
     def __post_init__(self) -> None:
@@ -70,10 +60,6 @@ class Prompting:
         return ("none", 0) if k == 0 or kind == "none" else (kind, k)
 
     @property
-    def machinery_only(self) -> bool:
-        return self.generator.machinery_only is not None
-
-    @property
     def deterministic(self) -> bool:
         """Whether another seed changes nothing."""
         return self.shown[0] != "random" and self.invalid.policy != "retry"
@@ -83,23 +69,15 @@ class Prompting:
         """What the leaderboard shows of the method."""
         kind, k = self.shown
         return {
-            "generator": generator_settings(self.generator),
+            **self.shared_settings,
             "style": self.style,
             "demonstrations": kind,
             "k": k,
-            "view": self.view,
             "decision": self.decision,
             "calibrate": self.calibrate,
-            "invalid": self.invalid.to_json(),
-            "benchmark": self.benchmark,
-            "verbaliser": self.verbaliser,
-            "text_kind": self.text_kind,
             "template": None if self.template is None else str(self.template),
             "max_answer_tokens": self.max_answer_tokens,
         }
-
-    def seeded(self, seed: int) -> Prompting:
-        return replace(self, seed=seed)
 
     def fit(
         self,
@@ -122,14 +100,7 @@ class Prompting:
                     "can't be scored; set decision: generate"
                 )
         variant = "io" if variant == "label" and self.style == "io" else variant
-        question = make_question(
-            tasks,
-            variant,
-            template=self.template,
-            benchmark=self.benchmark,
-            verbaliser=self.verbaliser,
-            text_kind=self.text_kind,
-        )
+        question = self.question(tasks, variant, self.template)
         kind, k = self.shown
         demonstrations, usage = gather(
             kind, k, tasks, train, view=self.view, seed=self.seed, runtime=runtime

@@ -25,10 +25,9 @@ from llmembed.pipelines.runtime import make_runtime, tracking_files
 
 if TYPE_CHECKING:
     from llmembed.evaluation import Leaderboard
+    from llmembed.methods.settings import MethodSettings
     from llmembed.texts import Corpus
     from llmembed.tracking import Registered, Run
-
-CHEAP_FIRST = ("lexical", "probe", "fused", "encoder", "decoder", "prompt", "carp")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,9 +57,21 @@ def fit(
         raise ConfigError(f"no method {method!r} in this experiment; it has {', '.join(names)}")
     if save is not None:
         _check_save(save)
-    only = {method or names[0]: experiment.methods[method or names[0]]}
+    only = _with_needed(experiment, method or names[0])
     chosen = experiment.model_copy(update={"methods": only})
     return compare(chosen, command="fit", save=save, json_path=json_path)
+
+
+def _with_needed(experiment: Experiment, name: str) -> dict[str, MethodSettings]:
+    """The method ``name`` and those that are fitted before it for its sake."""
+    found: dict[str, MethodSettings] = {}
+    left = [name]
+    while left:
+        one = left.pop()
+        if one not in found and one in experiment.methods:
+            found[one] = experiment.methods[one]
+            left += experiment.methods[one].methods_needed
+    return found
 
 
 def _check_save(save: str) -> None:
@@ -88,8 +99,7 @@ def compare(
     assembler = Assembler(experiment, drop_unreadable=command == "compare")
     for words in assembler.dropped:
         out.print(words, style="yellow")
-    names = [name for name in experiment.methods if name in assembler.names]
-    order = sorted(names, key=lambda n: CHEAP_FIRST.index(experiment.methods[n].kind))
+    order = assembler.order()
     methods = [assembler.method(name) for name in order]
     check_keys(experiment, order)
     if (proviso := default_prices(experiment, order)) is not None:

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from llmembed.contract import Classifier, Method
 from llmembed.pipelines.compare.recording import log_result
 from llmembed.pipelines.console import console
-from llmembed.pipelines.generators import ASKING
 
 if TYPE_CHECKING:
     from llmembed.contract import Runtime
@@ -87,6 +86,7 @@ class Race:
             log_result(run, result, self.corpus, pictures=seed == 0)
             if result.status == "ok":
                 self.keeper.offer(result, fitted[0], run)
+                self.assembler.keep(method.name, seed, fitted[0])
             else:
                 run.outcome = "FAILED" if result.status == "failed" else "KILLED"
         return result
@@ -123,7 +123,7 @@ class Race:
         usd += sum(
             result.cost_usd - (min(shared, result.cost_usd) if result.usage.tokens else 0.0)
             for result in self.results
-            if not isinstance(self.experiment.methods.get(result.method), ASKING)
+            if self.experiment.methods[result.method].generator_asked is None
         )
         if budget.seconds is not None and seconds > budget.seconds:
             return f"not started: the budget of {budget.seconds:g} s was spent"

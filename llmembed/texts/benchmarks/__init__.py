@@ -1,7 +1,9 @@
-"""Benchmark data sets, one file each. A new one: a file with a ``BENCHMARK`` and a line here."""
+"""Benchmark data sets, one file each. A new one: a file with a ``BENCHMARK`` and a line here;
+packages add theirs by entry points of the group ``llmembed.benchmarks``, each a ``Benchmark``."""
 
 from __future__ import annotations
 
+from llmembed.plugins import Table
 from llmembed.texts.benchmarks import (
     agnews,
     imdb,
@@ -14,7 +16,14 @@ from llmembed.texts.benchmarks import (
 )
 from llmembed.texts.benchmarks.benchmark import Benchmark
 
-BENCHMARKS: dict[str, Benchmark] = {
+
+def _problem(name: str, made: object) -> str | None:
+    if not isinstance(made, Benchmark):
+        return f"expected a Benchmark, got {made!r}"
+    return None if made.name == name else f"the Benchmark is called {made.name!r}"
+
+
+_OWN: dict[str, Benchmark | str] = {
     "default": stdlib_docs.BENCHMARK,
     "sst2": sst2.BENCHMARK,
     "imdb": imdb.BENCHMARK,
@@ -24,5 +33,6 @@ BENCHMARKS: dict[str, Benchmark] = {
     "20ng": twenty_newsgroups.BENCHMARK,
     "massive-en": massive_en.BENCHMARK,
 }
+BENCHMARKS: Table[Benchmark] = Table("llmembed.benchmarks", _OWN, check=_problem)
 
 __all__ = ["BENCHMARKS", "Benchmark"]

@@ -1,4 +1,4 @@
-"""Settings of language models that write, and of the methods that ask them."""
+"""Settings of language models that write."""
 
 from __future__ import annotations
 
@@ -6,14 +6,12 @@ import re
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field, field_validator
+
+from llmembed.settings import Settings
 
 
-class _Settings(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class GeneratorSettings(_Settings):
+class GeneratorSettings(Settings):
     """A language model that writes: behind ``base_url``, or loaded here from hub id or folder."""
 
     model: str
@@ -71,59 +69,3 @@ class GeneratorSettings(_Settings):
         told = self.model_dump(exclude_unset=True)
         kept = {k: v for k, v in told.items() if v is not None or k == "api_key_env"}
         return {"kind": kind, **kept}
-
-
-class _Asking(_Settings):
-    """What ``prompt`` and ``carp`` share."""
-
-    generator: str = Field("llm", description="one of `generators`")
-    k: int | None = Field(None, ge=0, description="demonstrations shown")
-    demonstrations: Literal["none", "random", "nearest"] | None = None
-    view: str = Field("encoder mean:1", description="in which the nearest are found")
-    invalid: Literal["wrong", "retry", "nearest"] = Field(
-        "wrong", description="what becomes of answers that can't be read"
-    )
-    retries: int = Field(2, ge=1, le=10, description="for invalid: retry")
-    verbaliser: dict[str, dict[str, str]] = Field({}, description="task: {label: readable name}")
-    text_kind: str | None = Field(None, description="such as `news article`")
-    max_answer_tokens: int | None = Field(None, ge=1)
-
-    @field_validator("generator")
-    @classmethod
-    def _word(cls, name: str) -> str:
-        if not name.strip():
-            raise ValueError("names no generator")
-        return name
-
-    @property
-    def reads_view(self) -> bool:
-        """Whether texts are embedded for it."""
-        return self.demonstrations in (None, "nearest") or self.invalid == "nearest"
-
-
-class PromptSettings(_Asking):
-    kind: Literal["prompt"]
-    style: Literal["io", "zero_shot", "k_shot"] = "k_shot"
-    decision: Literal["generate", "score"] = "generate"
-    calibrate: bool = Field(False, description="divide scores by those of a text without content")
-    template: str | None = Field(None, description="a file of one's own")
-
-    @property
-    def reads_view(self) -> bool:
-        shows = self.style != "zero_shot" and self.k != 0
-        nearest = shows and self.demonstrations in (None, "nearest")
-        return nearest or self.invalid == "nearest"
-
-
-class CarpSettings(_Asking):
-    kind: Literal["carp"]
-    rounds: int = Field(3, ge=1, le=100)
-    temperature: float = Field(0.7, ge=0)
-    vote: Literal["majority", "weighted"] = "majority"
-    templates: dict[str, str] = Field({}, description="part: a file of one's own")
-    max_rationale_tokens: int = Field(192, ge=8)
-
-    @property
-    def reads_view(self) -> bool:
-        nearest = self.k != 0 and self.demonstrations in (None, "nearest")
-        return nearest or self.invalid == "nearest"

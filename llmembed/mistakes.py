@@ -3,33 +3,41 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from pydantic import ValidationError
 
 
-def suggest(name: str, known: Mapping[str, Any]) -> str:
+def suggest(name: str, known: Collection[Any]) -> str:
+    """What is known, and what ``name`` may have meant."""
+    if not known:
+        return ""
     near = difflib.get_close_matches(str(name), [str(key) for key in known], n=1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
     return f"; known are {', '.join(map(str, known))}{hint}"
 
 
-def one_of(name: str, known: Mapping[str, Any]) -> str:
+def one_of(name: str, known: Collection[Any]) -> str:
+    """``name`` where it is known; raises ``ValueError`` with what is."""
     if name not in known:
         raise ValueError(f"unknown name {name!r}{suggest(name, known)}")
     return name
 
 
 def sentence(
-    error: ValidationError, known: Callable[[Sequence[str]], Mapping[str, Any]] | None = None
+    error: ValidationError,
+    known: Callable[[Sequence[str]], Collection[Any]] | None = None,
+    kinds: Collection[str] = (),
 ) -> str:
+    """The first of pydantic's complaints. ``known``: place -> the keys known there; ``kinds``: of
+    methods, one of which each entry of ``methods`` names."""
     first = error.errors()[0]
-    kinds = ("lexical", "probe", "fused", "encoder", "decoder", "prompt", "carp")
     place = [str(part) for part in first["loc"] if not str(part).startswith("function-")]
     # pydantic puts the kind of a method and the branch of a choice into the place; neither is a key
-    if len(place) > 2 and place[0] == "methods" and place[2] in kinds:
-        del place[2]
+    for inside, at in (("methods", 2), ("method", 1)):
+        if len(place) > at and place[0] == inside and place[at] in kinds:
+            del place[at]
     key = ".".join(
         part for part in place if part not in ("int", "str", "list[str]", "literal['auto']")
     )

@@ -15,17 +15,11 @@ from typing import Any
 from pydantic import ValidationError
 
 from llmembed.errors import ConfigError
-from llmembed.experiment import DecoderSettings, EncoderSettings
-from llmembed.experiment.mistakes import sentence, suggest
 from llmembed.finetuning import FinetuneConfig, LoraSettings
-from tune.heads.dimensions import number, range_of
-from tune.heads.spaces import Dimension, Walked, id_of
+from llmembed.methods.finetuned.settings import FinetunedSettings
+from llmembed.mistakes import sentence, suggest
+from tune.space import Dimension, Walked, id_of, number, range_of
 
-MethodSettings = EncoderSettings | DecoderSettings
-OF_METHOD = {
-    "encoder": ("model", "pooling"),
-    "decoder": ("model", "shots", "instructions", "decision"),
-}
 OF_TRAINING = (
     "learning_rate",
     "epochs",
@@ -104,18 +98,18 @@ class TrainingSpace(Walked[TrainingConfiguration]):
         return TrainingConfiguration(kind=self.kind, settings=tuple(own))
 
 
-def known_dimensions(kind: str) -> tuple[str, ...]:
-    """What may be searched of an ``encoder`` or a ``decoder``."""
-    return (*OF_TRAINING, *(OF_LORA if kind == "decoder" else ()), *OF_METHOD[kind])
+def known_dimensions(method: FinetunedSettings) -> tuple[str, ...]:
+    """What may be searched of a method that trains a whole model."""
+    return (*OF_TRAINING, *(OF_LORA if method.causal else ()), *method.searched)
 
 
-def with_settings(method: MethodSettings, changes: Mapping[str, Any]) -> MethodSettings:
+def with_settings(method: FinetunedSettings, changes: Mapping[str, Any]) -> FinetunedSettings:
     """``method`` with dotted ``changes`` of itself, its training and its adapters. Raises
     ``ConfigError``."""
     told = method.model_dump()
     training = dict(told["training"])
     for name, value in changes.items():
-        if name in OF_METHOD[method.kind]:
+        if name in method.searched:
             told[name] = value
         elif name in OF_LORA:
             if value is None:
@@ -140,16 +134,16 @@ def _adapters(given: Mapping[str, Any]) -> dict[str, Any]:
     return dict(given)
 
 
-def training_dimension(method: MethodSettings, name: str, value: Any) -> Dimension:
+def training_dimension(method: FinetunedSettings, name: str, value: Any) -> Dimension:
     """One value, a list of choices, or ``{low, high, log, steps}``, each tried by building the
     method it is a setting of. Raises ``ConfigError``."""
-    known = known_dimensions(method.kind)
+    known = known_dimensions(method)
     if name not in known:
         if name.startswith("lora"):
-            if method.kind == "encoder":
+            if not method.causal:
                 raise ConfigError(f"{name}: LoRA is for decoders; an encoder is trained whole")
             raise ConfigError(f"unknown dimension {name!r}; of LoRA {', '.join(OF_LORA)} are known")
-        raise ConfigError(f"unknown dimension {name!r}{suggest(name, dict.fromkeys(known))}")
+        raise ConfigError(f"unknown dimension {name!r}{suggest(name, known)}")
     if isinstance(value, Mapping):
         made = range_of(name, value, numbers=NUMBERS, whole=WHOLE)
         for end in (made.low, made.high):
@@ -161,7 +155,7 @@ def training_dimension(method: MethodSettings, name: str, value: Any) -> Dimensi
     return tuple(_choice(method, name, each) for each in choices)
 
 
-def _choice(method: MethodSettings, name: str, value: Any) -> Any:
+def _choice(method: FinetunedSettings, name: str, value: Any) -> Any:
     if value is not None and name in NUMBERS:
         value = number(name, value)
         if name in WHOLE:

@@ -1,0 +1,118 @@
+"""Settings of the methods over frozen backbones, and of the one that needs none."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import Field, field_validator
+
+from llmembed.contract import Method
+from llmembed.errors import ConfigError
+from llmembed.fusion import FUSIONS
+from llmembed.heads.settings import head_config
+from llmembed.methods.settings import MethodSettings, Parts
+from llmembed.mistakes import one_of
+
+Penalties = Annotated[list[Annotated[float, Field(gt=0)]], Field(min_length=1)]
+"""Values of C, the inverse of the penalty; validation chooses."""
+
+
+class LexicalSettings(MethodSettings):
+    kind: Literal["lexical"]
+    cost: ClassVar[int] = 0
+    classifier: ClassVar[str] = "llmembed.methods.frozen.lexical:LexicalClassifier"
+    word_ngrams: int = Field(1, ge=1, le=3)
+    inverse_penalties: Penalties = [1.0, 10.0, 100.0, 1000.0]
+
+    def build(self, name: str, parts: Parts) -> Method:
+        from llmembed.methods.frozen.lexical import Lexical
+
+        return Lexical(
+            name=name,
+            word_ngrams=self.word_ngrams,
+            inverse_penalties=tuple(self.inverse_penalties),
+        )
+
+
+class ProbeSettings(MethodSettings):
+    kind: Literal["probe"]
+    cost: ClassVar[int] = 10
+    classifier: ClassVar[str] = "llmembed.methods.frozen.probe:ProbeClassifier"
+    view: str = Field("encoder mean:1", description="backbone and reads")
+    inverse_penalties: Penalties = [0.003, 0.03, 0.3]
+
+    def views_read(self, key: str, named: Mapping[str, str]) -> dict[str, str]:
+        return {f"{key}.view": self.view}
+
+    def build(self, name: str, parts: Parts) -> Method:
+        from llmembed.methods.frozen.probe import Probe
+
+        return Probe(
+            name=name,
+            view=parts.view(self.view, f"methods.{name}.view"),
+            inverse_penalties=tuple(self.inverse_penalties),
+        )
+
+
+class FusedSettings(MethodSettings):
+    kind: Literal["fused"]
+    cost: ClassVar[int] = 20
+    classifier: ClassVar[str] = "llmembed.methods.frozen.fused:FusedClassifier"
+    fusion: str = "avg"
+    views: dict[str, str] | None = Field(None, description="name: `backbone reads`")
+    sigma: float = Field(0.2, gt=0)
+    width: int | None = Field(None, ge=1, description="K, the width views are aligned to")
+    align: Literal["relu", "linear"] = "relu"
+    align_dropout: float = Field(0.5, ge=0, lt=1)
+    lexical: int = Field(0, ge=0, description="width of the lexical view; 0: none")
+    head: dict[str, Any] = {}
+
+    @field_validator("fusion")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        return one_of(name, FUSIONS)
+
+    @field_validator("head")
+    @classmethod
+    def _head(cls, values: dict[str, Any]) -> dict[str, Any]:
+        head_config(values)
+        return values
+
+    def views_read(self, key: str, named: Mapping[str, str]) -> dict[str, str]:
+        if self.views is None:
+            return {f"views.{view}": words for view, words in named.items()}
+        return {f"{key}.views.{view}": words for view, words in self.views.items()}
+
+    @property
+    def views_needed(self) -> tuple[str, ...]:
+        return FUSIONS[self.fusion].missing(()) if self.views is None else ()
+
+    def build(self, name: str, parts: Parts) -> Method:
+        from llmembed.methods.frozen.fused import Fused
+
+        named = parts.views if self.views is None else self.views
+        spec = FUSIONS[self.fusion]
+        missing = spec.missing(named)
+        if missing:
+            raise ConfigError(
+                f"methods.{name}: fusion {self.fusion!r} reads view {missing[0]!r}, "
+                f"but the views are {', '.join(named)}"
+            )
+        used = {"L", *spec.extras(named), *spec.rows(named)}
+        views = {
+            view: parts.view(words, f"views.{view}")
+            for view, words in named.items()
+            if view in used
+        }
+        return Fused(
+            name=name,
+            views=views,
+            fusion=self.fusion,
+            sigma=self.sigma,
+            width=self.width,
+            align=self.align,
+            align_dropout=self.align_dropout,
+            lexical=self.lexical,
+            head=head_config(self.head),
+        )
