@@ -1,7 +1,7 @@
 """Labels that users corrected, as a server stored them: taken into the training part only.
 
-One JSON object a line, as ``serve/model/feedback.py`` writes it: ``text``, ``task``, ``label`` (a list
-for ``multi`` and ``tokens``), ``time``, and ``new_label`` where the class may be a new one.
+One JSON object a line, as ``serve/model/feedback.py`` writes it: ``text``, ``task``, ``label`` (a
+list for ``multi`` and ``tokens``), ``time``, and ``new_label`` where the class may be a new one.
 ``feedback_id`` is the id of the request that brought it, ``request_id`` that of the answer it
 corrects; by them a correction that came twice, as when a proxy asks again, counts once.
 """
