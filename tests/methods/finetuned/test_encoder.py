@@ -21,7 +21,7 @@ from llmembed.methods.finetuned.base import Spread
 from llmembed.methods.finetuned.encoder import Encoder
 from llmembed.pipelines.compare.keeper import Keeper
 
-sys.path.append(str(Path(__file__).parent.parent))
+sys.path.append(str(Path(__file__).parents[2]))
 
 WORDS = ["wake", "me", "play", "at", "by", "five", "six", "am", "queen", "abba", "please"]
 INTENT = Task(name="intent", classes=("alarm", "music"))

@@ -13,7 +13,7 @@ from llmembed.methods import load
 from llmembed.methods.finetuned.separate import Separate
 from llmembed.methods.frozen.lexical import Lexical
 
-sys.path.append(str(Path(__file__).parent.parent))
+sys.path.append(str(Path(__file__).parents[2]))
 from test_contract import LONG, TOPIC, make_examples
 
 

@@ -19,7 +19,7 @@ from llmembed.methods import load
 from llmembed.methods.finetuned.decoder import Decoder
 from llmembed.methods.finetuned.model_folder import check_reach
 
-sys.path.append(str(Path(__file__).parent.parent / "generation"))
+sys.path.append(str(Path(__file__).parents[2] / "generation"))
 from tiny_llama import save_tiny_llama
 
 TOPIC = Task(name="topic", classes=("oil", "rates"))
