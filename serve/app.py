@@ -1,7 +1,7 @@
 """The Ray Serve application: ingress replicas, large backbones apart, a shadow for challengers.
 
 ``serve run serve.app:app model=reviews`` or ``import_path: serve.app:app`` in a config file; what
-one replica does with a request is in ``server.py``.
+one replica does with a request is in ``model/server.py``.
 """
 
 from __future__ import annotations

@@ -47,7 +47,7 @@ class Tpe(Searcher):
             directions=directions, sampler=optuna.samplers.TPESampler(seed=seed)
         )
         self._asked: dict[str, tuple[Any, AnyConfiguration]] = {}
-        self._path = ledger.folder / "points.jsonl"
+        self._path = ledger.scratch / "points.jsonl"
         self._seen: set[str] = set()
         self._replay()
 

@@ -114,7 +114,7 @@ def resolve(
 
 def _name(model: str, folder: Path | None) -> str:
     for name, preset in PRESETS.items():
-        if model in (name, preset.location):
+        if model == name or (name in PRESETS.own and model == preset.location):
             return name
     return folder.name if folder else model
 

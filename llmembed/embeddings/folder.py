@@ -43,6 +43,10 @@ class Folder:
         base, mark, options = self.address.partition("?")
         return Folder("/".join([base.rstrip("/"), *names]) + mark + options)
 
+    def file(self, name: str) -> str:
+        """The address of a file in this folder."""
+        return self.child(name).address
+
     @cached_property
     def remote(self) -> tuple[pafs.FileSystem, str]:
         """The file system of an address with a scheme, and the folder's path in it. Raises
@@ -112,6 +116,19 @@ class Folder:
         finally:
             aside.unlink(missing_ok=True)
         _sync(self.local)
+
+    def put(self, source: Path) -> None:
+        """Copy all files below ``source`` to here, in place of those of the same names."""
+        for path in sorted(p for p in source.rglob("*") if p.is_file()):
+            inner = path.parent.relative_to(source).parts
+            place = self.child(*inner) if inner else self
+            if place.local is not None:
+                place.local.mkdir(parents=True, exist_ok=True)
+                shutil.copy(path, place.local / path.name)
+                continue
+            system, folder = place.remote
+            with path.open("rb") as file, system.open_output_stream(f"{folder}/{path.name}") as to:
+                shutil.copyfileobj(file, to, 1 << 24)
 
     def move(self, name: str, subfolder: str) -> None:
         """Move a file into ``subfolder``; does nothing where another process was faster."""

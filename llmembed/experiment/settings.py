@@ -13,7 +13,7 @@ from pydantic import BaseModel, Field, ValidationError, field_validator
 
 from llmembed.experiment.generators import GeneratorSettings
 from llmembed.methods import METHODS
-from llmembed.methods.settings import MethodSettings, one_of_kinds
+from llmembed.methods.settings import MethodSettings, one_of_kinds, whole
 from llmembed.mistakes import sentence
 from llmembed.settings import Settings
 
@@ -128,6 +128,20 @@ class Experiment(Settings):
             raise ValueError("names no method")
         return methods
 
+    def only(self, names: Sequence[str]) -> Experiment:
+        """With these methods alone, and those that they need or are made of."""
+        kept: dict[str, MethodSettings] = {}
+        left = [*names]
+        while left:
+            name = left.pop(0)
+            if name in kept or name not in self.methods:
+                continue  # what there is not is said when the method is built
+            kept[name] = self.methods[name]
+            for _, each in whole(kept[name], f"methods.{name}", self.methods):
+                left += each.methods_needed
+                left += [member for member in each.members if isinstance(member, str)]
+        return self.model_copy(update={"methods": kept})
+
 
 GROUPS: dict[str, type[BaseModel]] = {
     "data": Data,
@@ -145,11 +159,17 @@ def known_keys(place: Sequence[str]) -> Collection[str]:
     if not place:
         return list(Experiment.model_fields)
     if place[0] == "methods":
-        return list(dict.fromkeys(key for each in METHODS.values() for key in each.model_fields))
+        kinds = [METHODS[part] for part in place[2:3] if part in METHODS] or METHODS.values()
+        return list(dict.fromkeys(key for each in kinds for key in each.model_fields))
     return list(GROUPS[place[0]].model_fields)
 
 
 def complaint(error: ValidationError) -> str:
     """What is wrong with an experiment, in one sentence that names the key."""
     kinds = [kind for kind, each in METHODS.items() if each.offered]
-    return sentence(error, known_keys, kinds)
+    said = sentence(error, known_keys, kinds)
+    first = error.errors()[0]
+    if first["type"] == "union_tag_invalid":
+        why = METHODS.why_not(str(first["ctx"]["tag"]))
+        said += f" (left out: {why})" if why else ""
+    return said

@@ -72,9 +72,10 @@ def load(folder: str | Path) -> Classifier:
     folder = Path(folder)
     kind = manifest_of(folder)["method"]
     if kind not in METHODS:
+        why = METHODS.why_not(kind)
+        known = f"{why} was left out" if why else f"known are {', '.join(METHODS)}"
         raise ModelError(
-            f"{folder} holds a classifier of method {kind!r}, which is unknown here: "
-            f"known are {', '.join(METHODS)}"
+            f"{folder} holds a classifier of method {kind!r}, which is unknown here: {known}"
         )
     classifier: Classifier = classifier_class(kind).load(folder)
     return classifier

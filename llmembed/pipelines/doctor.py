@@ -30,8 +30,8 @@ Finding = tuple[bool, str]
 def doctor(
     *, files: str | None = None, address: str | None = None, json_path: str | None = None
 ) -> bool:
-    """Check packages, devices, backbone, energy counters, Ray, MLflow and disk; True if all that
-    the demo needs is there."""
+    """Check packages, plug-ins, devices, backbone, energy counters, Ray, MLflow and disk; True if
+    nothing is missing or broken."""
     place = files_folder(files)
     checks: dict[str, Callable[[], Finding]] = {
         "packages": _packages,

@@ -90,7 +90,7 @@ class Heads:
         lexical = self.space.dimensions.get("lexical", ())
         if isinstance(lexical, Range):
             raise ConfigError("space.lexical: give the widths as a list, each is fitted once")
-        self.data: SharedData = share(corpus, views, runtime, lexical, ledger.folder, say)
+        self.data: SharedData = share(corpus, views, runtime, lexical, ledger.scratch, say)
 
     def _views(self) -> Mapping[str, Any]:
         """Every named view, each backbone resolved once with all reads that any view wants."""

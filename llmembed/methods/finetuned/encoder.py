@@ -197,7 +197,6 @@ class Encoder(Trains):
     many workers. Text kinds single, multi and tokens, all at once.
     """
 
-    classifier: ClassVar[type[EncoderClassifier]] = EncoderClassifier
     model: str
     revision: str | None = None
     pooling: Literal["mean", "cls"] = "mean"

@@ -96,7 +96,6 @@ class Fused:
     its co-occurrence fusions. ``lexical``: width of the lexical view, 0 for none.
     """
 
-    classifier: ClassVar[type[FusedClassifier]] = FusedClassifier
     views: Mapping[str, View]
     fusion: str = "avg"
     sigma: float = 0.2

@@ -86,7 +86,6 @@ class Probe:
     ``inverse_penalties``: the values of C of which the best on validation is kept.
     """
 
-    classifier: ClassVar[type[ProbeClassifier]] = ProbeClassifier
     view: View
     inverse_penalties: Sequence[float] = (0.003, 0.03, 0.3)
     name: str = "probe"
