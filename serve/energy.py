@@ -41,7 +41,8 @@ class Timing:
 
 
 class Piece:
-    """A piece of work; ``usage`` has its own wall-clock seconds and its share of the joules."""
+    """A piece of work; ``usage`` has its own wall-clock seconds and its share of the joules and
+    core-seconds."""
 
     def __init__(self) -> None:
         self.usage = Usage()
@@ -84,6 +85,7 @@ class SharedMeter:
         """Charge those running for what was taken since the last reading."""
         taken, before = window.usage, self._taken
         each = Usage(
+            core_seconds=taken.core_seconds - before.core_seconds,
             measured_joules=_since(before.measured_joules, taken.measured_joules),
             estimated_joules=_since(before.estimated_joules, taken.estimated_joules),
         ).scaled(1 / len(self._running))
