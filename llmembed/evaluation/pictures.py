@@ -18,9 +18,10 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from llmembed.evaluation.leaderboard import Leaderboard, Row
+    from llmembed.evaluation.leaderboard import Leaderboard
     from llmembed.evaluation.metrics import Scores
     from llmembed.evaluation.result import Selective
+    from llmembed.evaluation.rows import Row
 
 BLUE, VERMILION, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#8a8a8a"
 COLOURS = (BLUE, VERMILION, GREEN, "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -253,7 +254,7 @@ def _give_room(axes: Axes, energies: list[float], rows: list[Row]) -> None:
 
 
 def _hollow(estimated: bool) -> str:
-    return " (hollow: estimated from declared power)" if estimated else ""
+    return " (hollow: estimated)" if estimated else ""
 
 
 def _figure(width: float, height: float) -> Figure:

@@ -186,6 +186,7 @@ class Experiment(_Settings):
     methods: dict[str, MethodSettings]
     seeds: int = Field(3, ge=1, le=100)
     wanted_precision: float = Field(0.99, gt=0, le=1)
+    wanted_confidence: float = Field(0.95, gt=0, lt=1)
     runtime: RuntimeSettings = RuntimeSettings()
     tracking: TrackingSettings = TrackingSettings()
     prices: PriceSettings = PriceSettings()

@@ -79,6 +79,7 @@ class Race:
                 reporter_factory=lambda *_: run.reporter(),
                 prices=Prices(**self.experiment.prices.model_dump()),
                 wanted_precision=self.experiment.wanted_precision,
+                wanted_confidence=self.experiment.wanted_confidence,
                 time_limit_seconds=None if skip is None else -1.0,
                 on_fitted=lambda _, classifier: fitted.append(classifier),
             )

@@ -19,10 +19,13 @@ if TYPE_CHECKING:
     from llmembed.tracking import Run
 
 
+WANTED = ("wanted_precision", "wanted_confidence")
+
+
 def log_corpus(run: Run, experiment: Experiment, corpus: Corpus) -> None:
     """The experiment as params and as a file, the corpus as data set inputs."""
     words = experiment.model_dump(mode="json")
-    run.params({key: words[key] for key in ("data", "views", "seeds", "wanted_precision")})
+    run.params({key: words[key] for key in ("data", "views", "seeds", *WANTED)})
     run.json(words, "experiment.json")
     for part, examples in corpus.splits.items():
         run.dataset(
@@ -125,6 +128,7 @@ def figures(result: Result) -> dict[str, float | None]:
     found |= {
         "valid_mean": result.valid_value(),
         "seconds": usage.seconds,
+        "core_seconds": usage.core_seconds,
         "energy_joules": usage.energy_joules,
         "energy_joules_estimated": sum(usage.estimated_joules.values()),
         "cost_usd": result.cost_usd,
