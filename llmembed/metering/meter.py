@@ -6,6 +6,7 @@ import math
 import os
 import threading
 import time
+import weakref
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -106,8 +107,8 @@ class _Window:
         self._readings = [meter.read() for meter in self._meters]
         every = min((meter.seconds_between_reads for meter in self._meters), default=math.inf)
         if math.isfinite(every):
-            arguments = (self._closed, every)
-            threading.Thread(target=self._keep_reading, args=arguments, daemon=True).start()
+            arguments = (weakref.ref(self), self._closed, every)
+            threading.Thread(target=_keep_reading, args=arguments, daemon=True).start()
 
     def close(self) -> None:
         self._closed.set()
@@ -136,10 +137,6 @@ class _Window:
                 self._forget()
             return found
 
-    def _keep_reading(self, closed: threading.Event, every: float) -> None:
-        while not closed.wait(every):
-            self._advance()
-
     def _advance(self) -> None:
         with self._lock:
             self._step()
@@ -160,6 +157,16 @@ class _Window:
         self._seconds += clock - self._clock
         self._core_seconds += cores - self._cores
         self._clock, self._cores, self._readings = clock, cores, readings
+
+
+def _keep_reading(of: weakref.ref[_Window], closed: threading.Event, every: float) -> None:
+    """Until the window is closed, or given up while it was open."""
+    while not closed.wait(every):
+        window = of()
+        if window is None:
+            return
+        window._advance()
+        del window
 
 
 _found: dict[tuple[int, str | None, str | None, str | None], tuple[DeviceMeter, ...]] = {}

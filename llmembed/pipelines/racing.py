@@ -28,7 +28,9 @@ class Race:
     """Runs methods one after another; knows what was spent.
 
     Texts are embedded once for all methods, before the first that reads a backbone: one pass, one
-    progress bar, one line. ``extraction_usd`` is what that took, in every such fit's cost again.
+    progress bar, one line. ``extraction_usd`` is what that took, in every such fit's cost
+    again; ``loading_usd`` what
+    making the backbones took, which is in none.
     """
 
     experiment: Experiment
@@ -39,6 +41,7 @@ class Race:
     keeper: Keeper
     results: list[Result] = field(default_factory=list)
     extraction_usd: float | None = None
+    loading_usd: float = 0.0
     _start: float = field(default_factory=time.perf_counter)
 
     def run(self, methods: Sequence[Method], store: Callable[[Leaderboard], None]) -> Leaderboard:
@@ -101,12 +104,13 @@ class Race:
         from llmembed.metering import Prices
 
         texts = [text for part in self.corpus.splits.values() for text in part.texts]
-        usage = Usage()
+        usage, loading = Usage(), Usage()
         for spec in self.assembler.backbones():
             embedded = embed(spec, texts, self.runtime, keep=False)
             console().print(f"{spec.label}: {embedded.summary()}")
-            usage += embedded.usage
-        self.extraction_usd = Prices(**self.experiment.prices.model_dump()).cost(usage)
+            usage, loading = usage + embedded.usage, loading + embedded.loading
+        prices = Prices(**self.experiment.prices.model_dump())
+        self.extraction_usd, self.loading_usd = prices.cost(usage), prices.cost(loading)
 
     def _over_budget(self) -> str | None:
         """Why nothing more is started, or None. The embeddings' cost, borne by every fit that
@@ -120,7 +124,7 @@ class Race:
         shared = self.extraction_usd or 0.0
         prices = Prices(**self.experiment.prices.model_dump())
         # What language models took counts as it was paid, whatever became of the fit.
-        usd = shared + prices.cost(self.assembler.paid())
+        usd = shared + self.loading_usd + prices.cost(self.assembler.paid())
         usd += sum(
             result.cost_usd - (min(shared, result.cost_usd) if result.usage.tokens else 0.0)
             for result in self.results
