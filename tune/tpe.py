@@ -47,6 +47,7 @@ class Tpe(Searcher):
             directions=directions, sampler=optuna.samplers.TPESampler(seed=seed)
         )
         self._asked: dict[str, tuple[Any, AnyConfiguration]] = {}
+        self._heard: dict[str, list[float]] = {}
         self._path = ledger.folder / "points.jsonl"
         self._seen: set[str] = set()
         self._replay()
@@ -108,22 +109,38 @@ class Tpe(Searcher):
                 )
         return Searcher.FINISHED  # nothing new to be found
 
+    def on_trial_result(self, trial_id: str, result: Mapping[str, Any]) -> None:
+        if "record" not in result and result.get("valid_accuracy") is not None:
+            self._heard.setdefault(trial_id, []).append(float(result["valid_accuracy"]))
+
     def on_trial_complete(
         self, trial_id: str, result: Mapping[str, Any] | None = None, error: bool = False
     ) -> None:
         trial, made = self._asked.pop(trial_id)
-        told = (result or {}).get("valid_accuracy")
-        if not error and told is not None and f"{made.id}-0" not in self._ledger.records:
-            # Ray Tune says so before the ledger hears of a trial that was stopped early.
-            self._tell(trial, made, stopped_at=float(told))
-        else:
-            self._tell(trial, made)
+        if result is not None:
+            self.on_trial_result(trial_id, result)
+        heard = self._heard.pop(trial_id, [])
+        if error or f"{made.id}-0" in self._ledger.records:
+            heard = []
+        # Ray Tune says so before the ledger hears of a trial that was stopped early.
+        self._tell(trial, made, stopped=heard)
 
-    def _tell(self, trial: Any, made: AnyConfiguration, stopped_at: float | None = None) -> None:
-        values = self._values(made)
-        if values is None and stopped_at is not None and len(self._study.directions) == 1:
-            values = [stopped_at]
-        if values is None:
+    def _tell(self, trial: Any, made: AnyConfiguration, stopped: Sequence[float] = ()) -> None:
+        """``stopped``: what a trial that was ended early had told, by evaluation. It is no finished
+        one of a low score: the sampler takes it for worse than all that were finished. Optuna knows
+        no values on the way of several objectives; there it is told that it was ended alone."""
+        from optuna.trial import TrialState
+
+        first = self._ledger.records.get(f"{made.id}-0")
+        if first is not None and first.status == "stopped":
+            stopped = first.history or (first.figures["valid_accuracy"],)
+        values = None if stopped else self._values(made)
+        if stopped:
+            if len(self._study.directions) == 1:
+                for number, value in enumerate(stopped, start=1):
+                    trial.report(value, number)
+            self._study.tell(trial, state=TrialState.PRUNED)
+        elif values is None:
             self._study.tell(trial, state=_failed())
         else:
             self._study.tell(trial, values)
