@@ -49,8 +49,9 @@ def write_validation(folder: Path, result: Result) -> None:
     seen: dict[str, dict[str, Any]] = {}
     for task, scores in result.valid.items():
         seen[task] = {"texts": scores.examples}
-        if scores.confusion:
-            given = [sum(column) for column in zip(*scores.confusion, strict=True)]
+        pairs = scores.counted
+        if pairs is not None:
+            given = pairs.answered.tolist()
             total = max(sum(given), 1)
             names = [row.name for row in scores.per_class]
             seen[task]["labels"] = dict(zip(names, [n / total for n in given], strict=True))
