@@ -203,7 +203,7 @@ def test_core_seconds_are_processor_time_of_all_threads():
         burn(0.1)
         busy = time.process_time() - started
         time.sleep(0.2)
-    assert meter.usage.core_seconds == pytest.approx(busy, abs=0.02)
+    assert busy <= meter.usage.core_seconds < busy + 0.1  # the sleep is not in it
     assert meter.usage.seconds >= 0.3
     twice = (meter.usage + meter.usage).scaled(0.25)
     assert twice.core_seconds == pytest.approx(meter.usage.core_seconds / 2)
@@ -221,14 +221,16 @@ def test_laps_leave_nothing_out():
 
     laps = []
     with meter() as whole, meter(tokens=1) as lapped:
+        began, cores = time.perf_counter(), time.process_time()
         for _ in range(3):
             burn(0.02)
             lapped.count(tokens=5)
             time.sleep(0.02)
             laps.append(lapped.lap())
+        between, busy = time.perf_counter() - began, time.process_time() - cores
     assert [lap.tokens for lap in laps] == [6, 5, 5]
     assert lapped.usage.tokens == 0
     total = sum([*laps, lapped.usage], Usage())
-    assert total.seconds == pytest.approx(whole.usage.seconds, rel=0.05)
-    assert total.energy_joules == pytest.approx(whole.usage.energy_joules, rel=0.1)
+    assert between <= total.seconds <= whole.usage.seconds
+    assert 10 * busy <= total.energy_joules <= whole.usage.energy_joules
     assert all(lap.seconds >= 0.04 for lap in laps)
