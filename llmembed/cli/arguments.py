@@ -91,7 +91,8 @@ def parser() -> argparse.ArgumentParser:
         "--unknown-below",
         type=score,
         metavar="SCORE | chosen",
-        help="answer `unknown` below this score, or below the one chosen on validation",
+        help="answer `unknown` below this score, or below the one chosen on validation, "
+        "which promises the wanted precision",
     )
     predict.add_argument(
         "--tracking-uri", metavar="ADDRESS", help="of MLflow; default: SQLite among the files"

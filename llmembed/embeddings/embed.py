@@ -24,7 +24,7 @@ from llmembed.embeddings.gather import (
     load,
 )
 from llmembed.embeddings.keys import Keys, Rows, distinct, keys_of
-from llmembed.embeddings.stages import stages
+from llmembed.embeddings.stages import loading_of, stages
 from llmembed.embeddings.store import Ledger, Store
 from llmembed.errors import StoreError
 
@@ -47,7 +47,8 @@ class Embedded:
 
     ``vectors``: float16 or float32 (N, R, D), memory-mapped from ``path``. ``tokens``: int64
     (N,), those that the model read. ``usage``: what embedding the distinct texts took, now or
-    earlier. ``computed`` + ``reused`` + ``duplicates`` = N: texts embedded by this call, found in
+    earlier; ``loading``: what making the model took in this call's workers, which is not in it.
+    ``computed`` + ``reused`` + ``duplicates`` = N: texts embedded by this call, found in
     the store, and equal to an earlier one of these texts. ``cut_texts``, ``cut_tokens``: shares
     that the model did not read. ``padding``: share of computed tokens that were padding.
     ``seconds``: wall-clock time of this call's embedding, 0 where nothing was missing;
@@ -69,6 +70,7 @@ class Embedded:
     seconds: float = 0.0
     working_seconds: float = 0.0
     computed_tokens: int = 0
+    loading: Usage = field(default_factory=Usage)
     damaged: tuple[str, ...] = field(default=())
 
     @property
@@ -89,6 +91,7 @@ class Embedded:
         )
         if self.computed:
             said += f"; {self.rows_per_second:.1f} rows/s, {self.tokens_per_second:.0f} tokens/s"
+            said += f"; making the model took {self.loading.seconds:.1f} s apart from that"
         if self.damaged:
             said += f". Damaged parts set aside and embedded anew: {', '.join(self.damaged)}"
         return said
@@ -146,6 +149,7 @@ def embed(
         seconds=filling.seconds,
         working_seconds=filling.working_seconds,
         computed_tokens=filling.tokens,
+        loading=filling.loading,
         damaged=tuple(filling.damaged),
     )
 
@@ -166,6 +170,7 @@ class _Filling:
     tokens: int = 0
     seconds: float = 0.0
     working_seconds: float = 0.0
+    loading: Usage = field(default_factory=Usage)
     damaged: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -203,6 +208,7 @@ class _Filling:
             )
             first, last = math.inf, -math.inf
             for receipt in self.runtime.map_texts(table, work, label=f"embed {spec.label}"):
+                self.loading += loading_of(receipt)
                 self.tokens += int(np.sum(receipt.column("tokens").to_numpy()))
                 first = min(first, receipt.column("began")[0].as_py())
                 last = max(last, receipt.column("ended")[0].as_py())

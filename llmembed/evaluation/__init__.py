@@ -24,7 +24,7 @@ from llmembed.evaluation.coverage import (
     withhold,
 )
 from llmembed.evaluation.latency import measure_latency
-from llmembed.evaluation.leaderboard import Leaderboard, Row, Spread
+from llmembed.evaluation.leaderboard import Leaderboard
 from llmembed.evaluation.metrics import PRIMARY, ClassScore, Scores, score
 from llmembed.evaluation.pictures import (
     confusion_picture,
@@ -33,6 +33,8 @@ from llmembed.evaluation.pictures import (
     reliability_picture,
 )
 from llmembed.evaluation.result import Calibration, Latency, Result, Selective
+from llmembed.evaluation.rows import Row, Spread
+from llmembed.evaluation.selective import promise
 
 __all__ = [
     "PRIMARY",
@@ -60,6 +62,7 @@ __all__ = [
     "fit_temperature",
     "front_picture",
     "measure_latency",
+    "promise",
     "reliability_picture",
     "score",
     "withhold",

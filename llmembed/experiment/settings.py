@@ -116,6 +116,7 @@ class Experiment(Settings):
     methods: dict[str, AnyMethod]
     seeds: int = Field(3, ge=1, le=100)
     wanted_precision: float = Field(0.99, gt=0, le=1)
+    wanted_confidence: float = Field(0.95, gt=0, lt=1)
     runtime: RuntimeSettings = RuntimeSettings()
     tracking: TrackingSettings = TrackingSettings()
     prices: PriceSettings = PriceSettings()

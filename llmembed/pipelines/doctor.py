@@ -115,7 +115,8 @@ def _energy() -> Finding:
         meter = make()
         start = meter.read()
         # NVML charges a GPU only once this process has used it; its counters say enough here.
-        if meter.measured and (meter.joules(start, meter.read()) or (name == "nvml" and start)):
+        counted = name == "nvml" and any(card.millijoules is not None for card in start.values())
+        if meter.measured and (counted or meter.joules(start, meter.read())):
             measured.append(name)
     if measured:
         return True, f"measured by {', '.join(measured)}"

@@ -29,7 +29,9 @@ class Race:
     for another's sake alone; they stand on no leaderboard and can't win.
 
     Texts are embedded once for all methods, before the first that reads a backbone: one pass, one
-    progress bar, one line. ``extraction_usd`` is what that took, in every such fit's cost again.
+    progress bar, one line. ``extraction_usd`` is what that took, in every such fit's cost
+    again; ``loading_usd`` what
+    making the backbones took, which is in none.
     """
 
     experiment: Experiment
@@ -41,6 +43,7 @@ class Race:
     helpers: frozenset[str] = frozenset()
     results: list[Result] = field(default_factory=list)
     extraction_usd: float | None = None
+    loading_usd: float = 0.0
     _start: float = field(default_factory=time.perf_counter)
 
     def run(self, methods: Sequence[Method], store: Callable[[Leaderboard], None]) -> Leaderboard:
@@ -87,6 +90,7 @@ class Race:
                 reporter_factory=lambda *_: run.reporter(),
                 prices=Prices(**self.experiment.prices.model_dump()),
                 wanted_precision=self.experiment.wanted_precision,
+                wanted_confidence=self.experiment.wanted_confidence,
                 time_limit_seconds=None if skip is None else -1.0,
                 on_fitted=lambda _, classifier: fitted.append(classifier),
             )
@@ -107,12 +111,13 @@ class Race:
         from llmembed.metering import Prices
 
         texts = [text for part in self.corpus.splits.values() for text in part.texts]
-        usage = Usage()
+        usage, loading = Usage(), Usage()
         for spec in self.assembler.backbones():
             embedded = embed(spec, texts, self.runtime, keep=False)
             console().print(f"{spec.label}: {embedded.summary()}")
-            usage += embedded.usage
-        self.extraction_usd = Prices(**self.experiment.prices.model_dump()).cost(usage)
+            usage, loading = usage + embedded.usage, loading + embedded.loading
+        prices = Prices(**self.experiment.prices.model_dump())
+        self.extraction_usd, self.loading_usd = prices.cost(usage), prices.cost(loading)
 
     def _over_budget(self) -> str | None:
         """Why nothing more is started, or None. The embeddings' cost, borne by every fit that
@@ -126,7 +131,7 @@ class Race:
         shared = self.extraction_usd or 0.0
         prices = Prices(**self.experiment.prices.model_dump())
         # What language models took counts as it was paid, whatever became of the fit.
-        usd = shared + prices.cost(self.assembler.paid())
+        usd = shared + self.loading_usd + prices.cost(self.assembler.paid())
         usd += sum(
             result.cost_usd - (min(shared, result.cost_usd) if result.usage.tokens else 0.0)
             for result in self.results

@@ -63,7 +63,7 @@ def predict(
 ) -> Predicted:
     """Label every text of ``data`` with ``model`` and write ``output``: a file, or a folder of
     parts, here or in an object store; columns of ``keep`` are handed on. ``unknown_below``: a
-    score, or ``chosen`` for the one chosen on validation for the experiment's wanted precision.
+    score, or ``chosen`` for the one by which validation promises the experiment's wanted precision.
 
     A classifier that asks an endpoint does so from this process alone, chunk by chunk, and every
     answer is kept among the files as it comes: killed and started again, nothing kept is paid
@@ -194,7 +194,10 @@ def _thresholds(
     if unknown_below is None:
         return {}
     if unknown_below == "chosen":
-        return read_thresholds(folder)
+        chosen, promises = read_thresholds(folder)
+        for words in promises:
+            console().print(words, soft_wrap=True, markup=False)
+        return chosen
     single = [task.name for task in classifier.tasks if task.kind == "single"]
     if not single:
         raise ConfigError("--unknown-below: only a task with exactly one class a text has it")
