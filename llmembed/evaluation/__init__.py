@@ -16,7 +16,6 @@ from llmembed.evaluation.benchmark import MeteredPrediction, evaluate
 from llmembed.evaluation.bootstrap import Interval, bootstrap_interval
 from llmembed.evaluation.calibration import apply_temperature, fit_temperature
 from llmembed.evaluation.coverage import (
-    UNKNOWN,
     CoverageCurve,
     Threshold,
     choose_threshold,
@@ -36,7 +35,6 @@ from llmembed.evaluation.result import Calibration, Latency, Result, Selective
 
 __all__ = [
     "PRIMARY",
-    "UNKNOWN",
     "Calibration",
     "ClassScore",
     "CoverageCurve",

@@ -9,9 +9,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-UNKNOWN = "unknown"
-"""The answer below the threshold."""
-
 UNKNOWN_LABEL = -1
 
 MIN_ANSWERED = 20

@@ -64,6 +64,7 @@ def make_corpus(data: Data, files: str) -> Corpus:
         valid_fraction=data.valid_fraction,
         quarantine_folder=place / "quarantine",
         max_bad_fraction=data.max_bad_fraction,
+        drop_leaks=data.drop_leaks,
     )
     if data.tasks is not None:
         corpus = _only_tasks(corpus, data.tasks)
@@ -91,7 +92,7 @@ def feedback_address(word: str, files: str) -> str:
 
 def make_source(data: Data) -> CorpusSource:
     """A benchmark's name, files (anything that exists, is a pattern or an address), or a hub id."""
-    from llmembed.texts import BENCHMARKS, Columns, CorpusSource
+    from llmembed.texts import BENCHMARKS, Columns, CorpusSource, Form
 
     words = [data.source] if isinstance(data.source, str) else data.source
     labels = data.labels or {"label": "label"}
@@ -107,6 +108,7 @@ def make_source(data: Data) -> CorpusSource:
         kinds={**(dict.fromkeys(labels, "multi") if data.multi else {}), **data.kinds},
         words=data.words_column,
         separator=data.separator,
+        empty_is_none=data.empty_is_none,
     )
     fraction = 0.0 if data.test else data.test_fraction
     if len(words) == 1 and _may_be_hub_id(words[0]):
@@ -127,7 +129,13 @@ def make_source(data: Data) -> CorpusSource:
             f"{missing[0]}: no such file, and no benchmark either ({', '.join(BENCHMARKS)}){hint}"
         )
     return CorpusSource.files(
-        words, columns=columns, valid=data.valid, test=data.test, test_fraction=fraction
+        words,
+        columns=columns,
+        valid=data.valid,
+        test=data.test,
+        test_fraction=fraction,
+        form=Form(delimiter=data.delimiter, encoding=data.encoding),
+        split_by_name=data.split_by_name,
     )
 
 
@@ -193,8 +201,8 @@ def tracking_files(files: str) -> str:
 
 
 def plain_name(name: str) -> str:
-    """A name that MLflow and a file system take."""
-    return re.sub(r"[^\w.+-]+", "-", Path(name).stem if "/" in name else name) or "unnamed"
+    """A name that MLflow and a file system take: of what they refuse each run becomes a ``-``."""
+    return re.sub(r"[^\w.+-]+", "-", name).strip("-").lstrip(".") or "unnamed"
 
 
 def described(sources: str | Sequence[str]) -> str:

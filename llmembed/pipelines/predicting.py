@@ -13,7 +13,7 @@ from llmembed.contract import Classifier, Stage, Usage
 from llmembed.errors import ConfigError, DataError
 from llmembed.pipelines.assembly import make_runtime, tracking_files
 from llmembed.pipelines.claiming import check_apart, claim, clear, digest_of, identity_of
-from llmembed.pipelines.printing import check_writable, console, write_json
+from llmembed.pipelines.printing import check_writable, console, say_assumed, write_json
 
 if TYPE_CHECKING:
     from llmembed.pipelines.parts import Parts
@@ -48,6 +48,8 @@ def predict(
     data: Sequence[str],
     text_column: str,
     output: str,
+    delimiter: str | None = None,
+    encoding: str | None = None,
     keep: Sequence[str] = (),
     scores: bool = False,
     unknown_below: float | Literal["chosen"] | None = None,
@@ -62,7 +64,8 @@ def predict(
     json_path: str | None = None,
 ) -> Predicted:
     """Label every text of ``data`` with ``model`` and write ``output``: a file, or a folder of
-    parts, here or in an object store; columns of ``keep`` are handed on. ``unknown_below``: a
+    parts, here or in an object store; columns of ``keep`` are handed on. ``delimiter`` and
+    ``encoding``: of the files, where they don't tell (see ``texts.Form``). ``unknown_below``: a
     score, or ``chosen`` for the one chosen on validation for the experiment's wanted precision.
 
     A classifier that asks an endpoint does so from this process alone, chunk by chunk, and every
@@ -84,7 +87,7 @@ def predict(
     from llmembed.pipelines.parts import Parts
     from llmembed.pipelines.prompting import cache_of
     from llmembed.pipelines.writing import write_whole
-    from llmembed.texts import readers
+    from llmembed.texts import Form, readers
 
     start = time.perf_counter()
     suffix = PurePosixPath(output).suffix
@@ -116,7 +119,15 @@ def predict(
         _check_columns(classifier, keep, scores)
         parts = Parts(address=output if not suffix else f"{output}.parts")
         quarantine = f"{_absolute(output).rstrip('/')}.quarantine"
-        made = readers(list(data), text_column, CHUNK_ROWS, keep=keep, quarantine_folder=quarantine)
+        made = readers(
+            list(data),
+            text_column,
+            CHUNK_ROWS,
+            keep=keep,
+            quarantine_folder=quarantine,
+            form=Form(delimiter=delimiter, encoding=encoding),
+        )
+        say_assumed(console(), made)
         claim(
             parts,
             {
@@ -127,6 +138,7 @@ def predict(
                 "scores": scores,
                 "unknown_below": below,
                 "chunk_rows": CHUNK_ROWS,
+                **{k: v for k, v in (("delimiter", delimiter), ("encoding", encoding)) if v},
             },
         )
         done = frozenset(parts.names())
