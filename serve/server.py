@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from llmembed.contract import Prediction
 from serve.addresses import CHALLENGER, CHAMPION
 from serve.drift import Drift
-from serve.errors import LateError, TooLargeError
+from serve.errors import LateError, RequestError, TooLargeError
 from serve.hosting import Host, LocalHost
 from serve.metrics import Family, Metrics, exposition
 from serve.seats import Answer, Seat
@@ -164,6 +164,9 @@ class Server:
         most = self.settings.limits.texts
         if len(texts) > most:
             raise TooLargeError(f"{len(texts)} texts in one request; the limit is {most}")
+        for number, text in enumerate(texts):
+            if not text or text.isspace():
+                raise RequestError(f"text {number} is empty or white space only")
         return await self.shelf.get(model)
 
     def _split(self, seat: Seat, model: str | None, request_id: str) -> Seat:

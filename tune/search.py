@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Any
 from llmembed.contract import Runtime
 from llmembed.errors import ConfigError
 from llmembed.pipelines.assembly import (
+    changed_names,
     described,
     files_folder,
     make_corpus,
     make_runtime,
+    plain_name,
     tracking_files,
 )
 from llmembed.pipelines.printing import console, say_corpus, write_json
@@ -91,11 +93,13 @@ def _go(sweep: Sweep, ledger: Ledger, json_path: str | None) -> Found:
     with make_runtime(**sweep.runtime.model_dump()) as runtime:
         corpus = make_corpus(sweep.data, runtime.files)
         say_corpus(out, corpus)
+        for words in changed_names(sweep.tracking):
+            out.print(words, style="yellow")
         if ledger.facts.get("digest", corpus.digest) != corpus.digest:
             raise ConfigError(f"the data of sweep {ledger.name!r} changed: start a new sweep")
         tracking = Tracking(
             sweep.tracking.uri,
-            sweep.tracking.experiment or corpus.name,
+            plain_name(sweep.tracking.experiment or corpus.name),
             files=tracking_files(runtime.files),
         )
         tracking.close_orphans()

@@ -92,7 +92,8 @@ def parser() -> argparse.ArgumentParser:
         "--unknown-below",
         type=score,
         metavar="SCORE | chosen",
-        help="answer `unknown` below this score, or below the one chosen on validation",
+        help="answer `unknown`, and true in a column `abstained`, below this score, or below the "
+        "one chosen on validation",
     )
     predict.add_argument(
         "--tracking-uri", metavar="ADDRESS", help="of MLflow; default: SQLite among the files"

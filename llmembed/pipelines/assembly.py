@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from llmembed.contract import Examples, Task
 from llmembed.errors import ConfigError, DataError
-from llmembed.experiment import Data
+from llmembed.experiment import Data, TrackingSettings
 
 if TYPE_CHECKING:
     from llmembed.texts import Corpus, CorpusSource
@@ -41,6 +41,7 @@ def make_runtime(
     from llmembed.cluster import LocalRuntime, RayRuntime
 
     place = files_folder(files)
+    _check_place(place)
     if local:
         return LocalRuntime(place)
     return RayRuntime(
@@ -50,6 +51,21 @@ def make_runtime(
         threads_per_actor=threads_per_actor,
         gpus_per_actor=gpus_per_actor,
     )
+
+
+def _check_place(files: str) -> None:
+    """Raise ``ConfigError`` now, not after the data were read, if nothing can be kept there."""
+    if "://" in files:
+        return
+    for name in ("", "mlartifacts", "quarantine", "leaderboards", "store", "mlflow.db"):
+        path = Path(files, name)
+        there = next(p for p in (path, *path.parents) if p.exists())
+        folder = there.is_dir() != (there == path and name == "mlflow.db")
+        if not folder:
+            what = "a folder" if there.is_dir() else "a file"
+            raise ConfigError(f"--files {files}: {there} is {what}; name another place")
+        if not os.access(there, os.W_OK):
+            raise ConfigError(f"--files {files}: {there} can't be written; name another place")
 
 
 def make_corpus(data: Data, files: str) -> Corpus:
@@ -203,6 +219,17 @@ def tracking_files(files: str) -> str:
 def plain_name(name: str) -> str:
     """A name that MLflow and a file system take: of what they refuse each run becomes a ``-``."""
     return re.sub(r"[^\w.+-]+", "-", name).strip("-").lstrip(".") or "unnamed"
+
+
+def changed_names(tracking: TrackingSettings) -> list[str]:
+    """What is kept under another name than was asked for, in sentences."""
+    asked = {"experiment": tracking.experiment, "register_as": tracking.register_as}
+    return [
+        f"tracking.{key} {word} is kept as {plain_name(word)}: names here take letters, digits and "
+        "_ . + -"
+        for key, word in asked.items()
+        if word and plain_name(word) != word
+    ]
 
 
 def described(sources: str | Sequence[str]) -> str:

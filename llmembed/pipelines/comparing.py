@@ -10,6 +10,7 @@ from llmembed.errors import ConfigError
 from llmembed.experiment import Experiment
 from llmembed.pipelines.assembler import Assembler
 from llmembed.pipelines.assembly import (
+    changed_names,
     described,
     make_corpus,
     make_runtime,
@@ -92,7 +93,7 @@ def compare(
     check_writable(json_path)
     make_source(experiment.data)  # what isn't there is said before seconds of loading models
     assembler = Assembler(experiment, drop_unreadable=command == "compare")
-    for words in assembler.dropped:
+    for words in (*assembler.dropped, *changed_names(experiment.tracking)):
         out.print(words, style="yellow")
     names = [name for name in experiment.methods if name in assembler.names]
     order = sorted(names, key=lambda n: CHEAP_FIRST.index(experiment.methods[n].kind))

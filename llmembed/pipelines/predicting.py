@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Literal
@@ -116,7 +116,7 @@ def predict(
         if proviso is not None:
             console().print(proviso, style="yellow", soft_wrap=True)
         below = _thresholds(classifier, folder, unknown_below)
-        _check_columns(classifier, keep, scores)
+        _check_columns(classifier, keep, scores, below)
         parts = Parts(address=output if not suffix else f"{output}.parts")
         quarantine = f"{_absolute(output).rstrip('/')}.quarantine"
         made = readers(
@@ -213,11 +213,20 @@ def _thresholds(
     return dict.fromkeys(single, unknown_below)
 
 
-def _check_columns(classifier: Classifier, keep: Sequence[str], scores: bool) -> None:
+def _check_columns(
+    classifier: Classifier, keep: Sequence[str], scores: bool, below: Mapping[str, float]
+) -> None:
     from llmembed.pipelines.labelling import answer_columns
 
     tasks = classifier.tasks
-    ours = {c for t in tasks for c in answer_columns(t, alone=len(tasks) == 1, scores=scores)}
+    alone = len(tasks) == 1
+    ours = {
+        column
+        for task in tasks
+        for column in answer_columns(
+            task, alone=alone, scores=scores, abstains=below.get(task.name) is not None
+        )
+    }
     for name in keep:
         if name in ours:
             raise ConfigError(f"--keep {name}: the answers have a column of that name")

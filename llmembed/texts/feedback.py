@@ -18,12 +18,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from llmembed.contract import Examples, Task
+from llmembed.contract import UNKNOWN, Examples, Task
 from llmembed.errors import DataError
 from llmembed.texts.corpus import Corpus
 from llmembed.texts.files import expand
 from llmembed.texts.labels import ordered
 from llmembed.texts.quarantine import BadRow, Quarantine, QuarantineWriter
+from llmembed.texts.spelling import canonical
 
 if TYPE_CHECKING:
     from llmembed.texts.files import DataFile
@@ -171,6 +172,11 @@ def _fault(row: Any, tasks: Mapping[str, Task]) -> str | None:
     unknown = [n for n in names if n not in task.classes]
     if unknown and row.get("new_label") is not True:
         return f"no row of the data has the label {unknown[0]!r} of {name!r}"
+    for new in unknown:
+        if not new.isprintable() or canonical(new) != new:
+            return f"the new label {new!r} of {name!r} is not one line of printable characters"
+        if new.lower() == UNKNOWN:
+            return f"the new label {new!r} of {name!r} is the word of an answer that abstains"
     return None
 
 

@@ -116,7 +116,8 @@ def said_of_files(splits: Mapping[str, Sequence[DataFile]]) -> str:
     start = len(_common_folder(addresses))
     return "; ".join(
         f"{split}: {listed((file.address[start:] for file in group), 4)}"
-        for split, group in splits.items()
+        for split in ("train", "valid", "test")
+        if (group := splits.get(split))
     )
 
 
