@@ -12,6 +12,7 @@ import re
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from typing import Any
 
 from llmembed.errors import DataError
 from llmembed.texts.columns import closest, listed, require_columns
@@ -56,9 +57,8 @@ class Dialect:
             fitting = [d for d in DELIMITERS if not _missing(self._first(d), wanted)]
             self.delimiter = fitting[0] if len(fitting) == 1 else usual
         if file.form.delimiter is None and self.delimiter != usual:
-            said.append(
-                f"cut at {shown(self.delimiter)}" + (", as its first line says" * self.skip)
-            )
+            why = ", as its first line says" if self.skip else ""
+            said.append(f"columns cut at {shown(self.delimiter)}{why}")
         self.assumed = " and ".join(said)
         # A tab-separated file by the book never quotes, and a lone quote mark in it must not
         # swallow lines; spreadsheets quote all the same. The sample tells which it is.
@@ -76,7 +76,10 @@ class Dialect:
     def reader(
         self, lines: Iterator[str] | io.StringIO, *, strict: bool = False
     ) -> Iterator[list[str]]:
-        return _reader(lines, self.delimiter, quotes=self.quotes, strict=strict)
+        rows: Iterator[list[str]] = _reader(
+            lines, self.delimiter, quotes=self.quotes, strict=strict
+        )
+        return rows
 
     def _first(self, delimiter: str, quotes: bool = True) -> list[str]:
         return next(_rows(self.sample, delimiter, quotes=quotes), [""])
@@ -86,13 +89,14 @@ class Dialect:
         address = self.file.address
         tried = [self.delimiter] if self.file.form.delimiter or self.skip else DELIMITERS
         for delimiter in tried:
-            for number, row in enumerate(_rows(self.sample, delimiter)):
-                if number and not _missing(row, wanted):
+            rows = _reader(io.StringIO(self.sample, newline=""), delimiter, quotes=True)
+            for row in rows:
+                if not _missing(row, wanted):
                     raise DataError(
-                        f"{address}: the header seems to be row {number + 1} ({listed(row, 8)}); "
-                        f"remove the {number} above it"
+                        f"{address}: the header seems to be line {rows.line_num + self.skip} "
+                        f"({listed(row, 8)}); remove what stands above it"
                     )
-                if number == TITLE_LINES:
+                if rows.line_num > TITLE_LINES:
                     break
         if len(self.header) > 1 or len(wanted) == 1:
             if self._is_a_row(wanted):
@@ -135,7 +139,7 @@ def _rows(text: str, delimiter: str, *, quotes: bool = True) -> Iterator[list[st
 
 def _reader(
     lines: Iterator[str] | io.StringIO, delimiter: str, *, quotes: bool, strict: bool = False
-) -> Iterator[list[str]]:
+) -> Any:
     csv.field_size_limit(sys.maxsize)  # a long text is no error
     return csv.reader(
         lines,

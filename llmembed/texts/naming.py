@@ -89,23 +89,33 @@ def by_name(files: Sequence[DataFile], sources: Sequence[str]) -> dict[str, list
     return splits
 
 
-def without_others(
+def beside_others(
     files: Sequence[DataFile], others: Mapping[str, Sequence[DataFile]], sources: Sequence[str]
-) -> list[DataFile]:
-    """The training files beside parts that were named apart: those of the other parts are left
-    out. Raises ``DataError`` where another file is named as one of these parts."""
+) -> dict[str, list[DataFile]]:
+    """All parts, where ``others`` were named apart from the training files: these are without the
+    files of the other parts, and those called validation are that part if none was named. Raises
+    ``DataError`` where another file is called as a part that was named."""
     taken = {file.address for group in others.values() for file in group}
-    kept = [file for file in files if file.address not in taken]
+    parts: dict[str, list[DataFile]] = {"train": []}
+    parts |= {name: list(group) for name, group in others.items()}
     roots = [_root(source) for source in sources]
-    for file in kept:
+    for file in files:
+        if file.address in taken:
+            continue
         root = max((r for r in roots if file.address.startswith(r)), key=len, default="")
         part = part_of(file.address, root)
-        if len(files) > 1 and part in ("valid", "test"):
+        if len(files) > 1 and part == "valid" and "valid" not in others:
+            parts.setdefault("valid", []).append(file)
+            continue
+        if len(files) > 1 and part in ("valid", "test", "both"):
             raise DataError(
-                f"{file.address} looks like {'test' if part == 'test' else 'validation'} rows, but "
-                f"is named as training rows: name the files of --data one by one; {WAY_OUT}"
+                f"{file.address} looks like {'validation' if part == 'valid' else 'test'} rows, "
+                f"but is named as training rows: name the files of --data one by one; {WAY_OUT}"
             )
-    return kept
+        parts["train"].append(file)
+    if not parts["train"]:
+        raise DataError(f"no training file is left of {listed(sources)} beside the other parts")
+    return parts
 
 
 def said_of_files(splits: Mapping[str, Sequence[DataFile]]) -> str:

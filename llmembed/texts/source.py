@@ -12,7 +12,13 @@ from llmembed.texts.benchmarks import BENCHMARKS, Benchmark
 from llmembed.texts.columns import Columns, closest, listed
 from llmembed.texts.files import DataFile, expand
 from llmembed.texts.form import Form
-from llmembed.texts.naming import by_name, described_note, name_of, said_of_files, without_others
+from llmembed.texts.naming import (
+    beside_others,
+    by_name,
+    described_note,
+    name_of,
+    said_of_files,
+)
 
 if TYPE_CHECKING:
     from llmembed.texts.blocks import Block
@@ -171,9 +177,8 @@ def _open_files(source: CorpusSource) -> Opened:
             files = by_name(files["train"], source.paths["train"])
         else:
             others = {split: group for split, group in files.items() if split != "train"}
-            files["train"] = without_others(files["train"], others, source.paths["train"])
-    first = files["train"][0] if files["train"] else None
-    words = said_of_files(files) or (described_note(first.address) if first else None)
+            files = beside_others(files["train"], others, source.paths["train"])
+    words = said_of_files(files) or described_note(files["train"][0].address)
     if words:
         notes["files"] = words
     notes["source"] = listed(file.address for group in files.values() for file in group)

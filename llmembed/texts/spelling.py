@@ -13,7 +13,7 @@ INVISIBLE = "\u200b\u2060\ufeff\u00ad\u200e\u200f\u180e"
 """Characters without width that change no word."""
 JOINERS = "\u200c\u200d"
 """Characters without width that do, inside a word or between two emoji."""
-BLANKS = "".join(chr(c) for c in range(0x3001) if chr(c).isspace())
+BLANKS = " " + "".join(chr(c) for c in range(0x3001) if chr(c).isspace() and c != 0x20)
 TRIMMED = BLANKS + INVISIBLE + JOINERS
 _DROPPED = str.maketrans(dict.fromkeys("\u00a0\u202f\u2007", " ") | dict.fromkeys(INVISIBLE, ""))
 _WHOLE = re.compile(r"(-?[0-9]+)(\.0*)?")
@@ -59,7 +59,8 @@ def merged_note(task: str, found: Mapping[str, str]) -> str | None:
 def _seen(label: str) -> str:
     """With what can't be seen escaped."""
     return "".join(
-        repr(char)[1:-1] if char in INVISIBLE + JOINERS else char for char in printable(label, 40)
+        f"\\u{ord(char):04x}" if char in TRIMMED[1:] or unicodedata.combining(char) else char
+        for char in printable(label, 40)
     )
 
 
