@@ -174,12 +174,13 @@ def answers(
             below = best < unknown_below
             names = [UNKNOWN if low else name for name, low in zip(names, below, strict=True)]
         columns = {label_column: pa.array(names, pa.string())}
-    if best is not None and prediction.scores is not None:
+    if best is not None:
         columns[score_column] = pa.array(best, pa.float32())
-        for index, column in enumerate(class_columns):
-            columns[column] = pa.array(prediction.scores[:, index], pa.float32())
     if abstains:
         columns[more[0]] = pa.array(below)
+    if prediction.scores is not None:
+        for index, column in enumerate(class_columns):
+            columns[column] = pa.array(prediction.scores[:, index], pa.float32())
     if task.kind == "tokens":
         assert prediction.offsets is not None
         ends = pa.array(prediction.offsets, pa.int32())

@@ -191,7 +191,9 @@ def _whole(values: pa.Array) -> tuple[pa.Array, pa.Array]:
 def _refuse_lists(strings: pa.Array, where: str) -> None:
     """Raise ``DataError`` where every value of a column of one label each is a list."""
     given = strings.drop_null()
-    if len(given) and pc.all(pc.match_substring_regex(given, PLAINLY)).as_py():
+    if not len(given) or not given[0].as_py().startswith("["):
+        return
+    if pc.all(pc.match_substring_regex(given, PLAINLY)).as_py():
         raise DataError(
             f"{where} holds lists, such as {printable(given[0].as_py(), 60)}: say --multi "
             "(data.multi=true) to read several labels a text"

@@ -92,7 +92,9 @@ def sample_text(sample: bytes, encoding: str, address: str, *, asked: bool) -> s
 
 def _refuse_broken(sample: bytes, address: str) -> None:
     lines = [line for line in re.split(rb"[\r\n]+", sample)[: 1 << 14] if line.strip()]
-    broken = [line for line in lines[: max(1, len(lines) - 1)] if not _is_utf8(line)]
+    if len(lines) > 1 and not sample.endswith((b"\n", b"\r")):
+        lines.pop()  # it may be cut within a character
+    broken = [line for line in lines if not _is_utf8(line)]
     if broken and (broken[0] is lines[0] or len(broken) > BROKEN_LINES * len(lines)):
         raise DataError(
             f"{address} is not UTF-8 ({len(broken)} of the first {len(lines)} lines); "
