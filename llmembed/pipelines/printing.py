@@ -80,7 +80,8 @@ def say_corpus(out: Console, corpus: Corpus) -> None:
         # Line ends of a file's own names must not look like lines of ours.
         words = escape(printable(f"{WHAT.get(key, '')}{note}", NOTE_CHARACTERS))
         if key != "source" or "files" not in corpus.notes:
-            out.print(f"  {words}", style="yellow" if key.startswith(WARNINGS) else "dim")
+            style = "yellow" if key.startswith(WARNINGS) else "dim"
+            out.print(f"  {words}", style=style, soft_wrap=True)
     if corpus.feedback_quarantined:
         bad = corpus.feedback_quarantined
         out.print(f"  bad rows of the feedback are in {escape(str(bad.path))}", style="yellow")
@@ -98,7 +99,8 @@ def say_assumed(out: Console, made: Sequence[FileReader]) -> None:
         if reader.assumed:
             found.setdefault(reader.assumed, {})[reader.file.address] = None
     if found:
-        out.print(f"assumed: {escape(assumptions(found))}", style="yellow")
+        words = escape(printable(assumptions(found), NOTE_CHARACTERS))
+        out.print(f"assumed: {words}", style="yellow", soft_wrap=True)
 
 
 def say_leaderboard(
