@@ -132,10 +132,10 @@ def facts_of(
     if "test" in numbers:
         leaked = int(leaked_rows(numbers).sum())
         if leaked:
-            what = "are left out" if dropped else "count; data.drop_leaks=true leaves them out"
+            what = "are left out" if dropped else "stay; data.drop_leaks=true leaves them out"
             notes["leak_test"] = (
                 f"{leaked} of {len(numbers['test'])} test rows have a text that also occurs in "
-                f"train or valid, and {what}"
+                f"train or valid; they {what}"
             )
     leaked = int(seen[numbers["valid"]].sum())
     if leaked:

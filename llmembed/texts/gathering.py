@@ -93,6 +93,8 @@ def way_out(reason: str) -> str:
     """The setting that reads such rows after all, for a message."""
     if reason == "not UTF-8":
         return " (data.encoding, --encoding, says what they are)"
+    if "holds a list, not a name" in reason:
+        return " (--multi, data.multi=true, reads several labels a text)"
     if reason.startswith(NO_LABEL):
         return " (of several labels a text, data.empty_is_none=true reads this as none of them)"
     return ""
