@@ -10,6 +10,7 @@ import pyarrow as pa
 from llmembed.errors import DataError
 from llmembed.texts.blocks import Block, with_class_names
 from llmembed.texts.columns import Field, require_columns
+from llmembed.texts.encodings import START_BYTES, refuse_no_text
 from llmembed.texts.files import DataFile
 
 MAGIC = b"ARROW1"
@@ -35,7 +36,9 @@ def arrow_blocks(
                     line_of=lambda row: row + 1,
                 )
                 done += part.num_rows
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
+        if not (beginning := file.start(START_BYTES)).startswith(MAGIC):
+            refuse_no_text(beginning, file.address)
         raise DataError(f"{file.address} is no readable Arrow file: {error}") from error
 
 

@@ -217,6 +217,11 @@ def test_a_json_column_missing_from_the_first_line_only(tmp_path: Path) -> None:
         ("rows.csv", b"text,label\n" + b"x,a\ny,b\n" * 2, "too few to hold out"),
         ("rows.jsonl", b'[{"text": "x"}]', "no column 'label'"),
         ("rows.parquet", b"PAR1 not really", "no readable Parquet file"),
+        ("rows.parquet", b"version https://git-lfs.github.com/spec/v1\n", "a Git LFS pointer"),
+        ("rows.arrow", b"version https://git-lfs.github.com/spec/v1\n", "a Git LFS pointer"),
+        ("rows.arrow", b"ARROW1 not really", "no readable Arrow file"),
+        ("rows.arrow", b"", "no readable Arrow file"),
+        ("rows.jsonl", b"PK\x03\x04" + bytes(40), "a zip archive or an Excel workbook"),
         ("rows.txt", b"x", "no suffix that names its format"),
     ],
 )
