@@ -87,7 +87,9 @@ def say_corpus(out: Console, corpus: Corpus) -> None:
         out.print(f"  bad rows of the feedback are in {escape(str(bad.path))}", style="yellow")
     if corpus.quarantined:
         bad = corpus.quarantined
-        out.print(f"  {bad.count} bad rows set aside in {escape(str(bad.path))}", style="yellow")
+        why = ", ".join(f"{n} times {printable(reason)}" for reason, n in bad.reasons.items())
+        words = f"{bad.count} bad rows set aside in {bad.path}: {why}"
+        out.print(f"  {escape(words)}", style="yellow", soft_wrap=True)
 
 
 def say_assumed(out: Console, made: Sequence[FileReader]) -> None:

@@ -154,7 +154,9 @@ def _text(values: pa.Array, where: str, reasons: _Reasons) -> pa.Array:
 def _one(values: pa.Array, column: str, where: str, reasons: _Reasons) -> pa.Array:
     kind = values.type
     if pa.types.is_nested(kind):
-        raise DataError(f"{where} holds {kind}; name its kind (multi or tokens) to read lists")
+        raise DataError(
+            f"{where} holds {kind}: say --multi (data.multi=true), or name its kind in data.kinds"
+        )
     if pa.types.is_floating(kind) or pa.types.is_decimal(kind):
         values, whole = _whole(values)
         reasons.add(pc.invert(whole), f"label {column!r} is not a whole number or a name")

@@ -65,6 +65,8 @@ def _has_lines(text: str, whole: bool, fields: Sequence[Field], address: str) ->
     first, _, rest = text.partition("\n")
     value, end = _value(first, 0)
     if value is not None:
+        if first[end:].strip():
+            return False  # several on one line
         if whole and not rest.strip():
             _refuse_object(value, fields, address)
         return True

@@ -63,6 +63,7 @@ READ: list[tuple[str, dict[str, Any], str, tuple[str, ...], tuple[str, ...]]] = 
     ("list.json", {}, USUAL, TWO, ()),
     ("list_indented.json", {}, USUAL, TWO, ()),
     ("over_lines.json", {}, USUAL, TWO, ()),
+    ("one_line.json", {}, USUAL, TWO, ()),
     # labels
     ("ints.csv", {"test": "floats_test.csv"}, OWN_TEST, ("0", "1"), ("0.0 as 0, 1.0 as 1",)),
     ("floats_test.csv", {"test": "ints.csv"}, "9/1/30", ("0", "1"), ("0.0 as 0, 1.0 as 1",)),
@@ -159,7 +160,13 @@ def test_the_same_rows_are_the_same_corpus_however_they_are_written(tmp_path: Pa
         case: read(case, tmp_path).digest
         for case in (
             *("semicolon.csv", "tabs.csv", "bar.csv", "comma.tsv", "sep_line.csv", "list.json"),
-            *("list_indented.json", "over_lines.json", "LOUD.CSV.GZ", "folders/train/part-0.csv"),
+            *(
+                "list_indented.json",
+                "over_lines.json",
+                "one_line.json",
+                "LOUD.CSV.GZ",
+                "folders/train/part-0.csv",
+            ),
         )
     }
     assert len(set(digests.values())) == 1, digests
