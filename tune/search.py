@@ -12,7 +12,7 @@ from llmembed.contract import Runtime
 from llmembed.embeddings.folder import Folder
 from llmembed.errors import ConfigError
 from llmembed.pipelines.console import console, say_corpus, write_json
-from llmembed.pipelines.corpus import described, make_corpus
+from llmembed.pipelines.corpus import changed_names, described, make_corpus, plain_name
 from llmembed.pipelines.runtime import files_folder, make_runtime, tracking_files
 from tune.board import Live, Standing, pareto, standings
 from tune.ledger import FACTS, AnyConfiguration, Ledger, Planned, Record
@@ -87,11 +87,13 @@ def _go(sweep: Sweep, ledger: Ledger, json_path: str | None) -> Found:
     with make_runtime(**sweep.runtime.model_dump()) as runtime:
         corpus = make_corpus(sweep.data, runtime.files)
         say_corpus(out, corpus)
+        for words in changed_names(sweep.tracking):
+            out.print(words, style="yellow")
         if ledger.facts.get("digest", corpus.digest) != corpus.digest:
             raise ConfigError(f"the data of sweep {ledger.name!r} changed: start a new sweep")
         tracking = Tracking(
             sweep.tracking.uri,
-            sweep.tracking.experiment or corpus.name,
+            plain_name(sweep.tracking.experiment or corpus.name),
             files=tracking_files(runtime.files),
         )
         tracking.close_orphans()

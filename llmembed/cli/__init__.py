@@ -109,6 +109,8 @@ def _run(options: argparse.Namespace) -> int:
             model=options.model,
             data=options.data,
             text_column=options.text_column,
+            delimiter=options.delimiter,
+            encoding=options.encoding,
             output=options.output,
             keep=options.keep,
             scores=options.scores,
@@ -236,9 +238,8 @@ def _said(options: argparse.Namespace) -> tuple[str, dict[str, Any], list[str]]:
 
     for key, found in zip(("data.source", "data.test"), sources.values(), strict=True):
         put(key, [word for word in found if not _is_setting(word)] or None)
-    put("data.text_column", getattr(options, "text_column", None))
-    put("data.feedback", getattr(options, "feedback", None))
-    put("data.multi", getattr(options, "multi", None))
+    for key in ("text_column", "feedback", "multi", "delimiter", "encoding"):
+        put(f"data.{key}", getattr(options, key, None))
     columns = getattr(options, "label_column", None)
     if columns:
         pairs = [column.split("=", 1) if "=" in column else (column, column) for column in columns]

@@ -77,6 +77,7 @@ def parser() -> argparse.ArgumentParser:
         "--data", required=True, nargs="+", metavar="FILES", help="file, folder, glob or s3://"
     )
     predict.add_argument("--text-column", default="text", metavar="COLUMN")
+    _form_options(predict)
     predict.add_argument(
         "--output",
         required=True,
@@ -91,8 +92,8 @@ def parser() -> argparse.ArgumentParser:
         "--unknown-below",
         type=score,
         metavar="SCORE | chosen",
-        help="answer `unknown` below this score, or below the one chosen on validation, "
-        "which promises the wanted precision",
+        help="answer `unknown`, and true in a column `abstained`, below this score, or below the "
+        "one chosen on validation, which promises the wanted precision",
     )
     predict.add_argument(
         "--tracking-uri", metavar="ADDRESS", help="of MLflow; default: SQLite among the files"
@@ -192,9 +193,21 @@ def _experiment_options(
             help="also train on labels corrected at POST /feedback: a served model or a folder",
         )
         group.add_argument("--multi", action="store_true", help="several labels a text")
+        _form_options(group)
     command.add_argument("--backbone", metavar="MODEL", help="preset, hub id or local folder")
     command.add_argument("--seeds", type=int, metavar="N", help="fits per method")
     _runtime_options(command)
+
+
+def _form_options(group: argparse._ActionsContainer) -> None:
+    group.add_argument(
+        "--delimiter",
+        metavar="CHAR",
+        help="between the columns of csv, such as ; or tab (default: told by the header)",
+    )
+    group.add_argument(
+        "--encoding", metavar="NAME", help="of csv and JSON, such as cp1252 (default: UTF-8)"
+    )
 
 
 def _runtime_options(command: argparse.ArgumentParser, *, address: bool = True) -> None:

@@ -16,7 +16,6 @@ from llmembed.evaluation.benchmark import MeteredPrediction, evaluate
 from llmembed.evaluation.bootstrap import Interval, bootstrap_interval
 from llmembed.evaluation.calibration import apply_temperature, fit_temperature
 from llmembed.evaluation.coverage import (
-    UNKNOWN,
     CoverageCurve,
     Threshold,
     choose_threshold,
@@ -38,7 +37,6 @@ from llmembed.evaluation.selective import promise
 
 __all__ = [
     "PRIMARY",
-    "UNKNOWN",
     "Calibration",
     "ClassScore",
     "CoverageCurve",

@@ -12,9 +12,6 @@ import numpy.typing as npt
 
 from llmembed.evaluation.bootstrap import Interval
 
-UNKNOWN = "unknown"
-"""The answer below the threshold."""
-
 UNKNOWN_LABEL = -1
 
 WANTED_CONFIDENCE = 0.95

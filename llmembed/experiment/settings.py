@@ -31,7 +31,20 @@ class Data(Settings):
     labels: dict[str, str] | None = Field(None, description="task: column")
     kinds: dict[str, Literal["single", "multi", "tokens"]] = {}
     multi: bool = Field(False, description="every task may have several labels a text")
-    separator: str = ","
+    separator: str = Field(",", description="between the labels of a text, in one string")
+    empty_is_none: bool = Field(
+        False, description="without a label: none of them, where a text may have several"
+    )
+    delimiter: str | None = Field(
+        None, description="between the columns of csv; default: told by the header"
+    )
+    encoding: str | None = Field(None, description="of csv and JSON, such as cp1252; else UTF-8")
+    split_by_name: bool = Field(
+        True, description="files and folders named train, valid, test are these parts"
+    )
+    drop_leaks: bool = Field(
+        False, description="leave out test rows whose text is in train or valid"
+    )
     words_column: str | None = Field(None, description="words of each text, for BIO labels")
     tasks: list[str] | None = Field(None, description="only these tasks")
     feedback: str | None = Field(

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-from llmembed.methods.logistic import _one_of_many, fit_linear
 from scipy.sparse import csr_matrix
 
 from llmembed.contract import Examples, Task
+from llmembed.methods.frozen.logistic import _one_of_many, fit_linear
 
 CLASSES = 200
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from llmembed.experiment import load_experiment
-from llmembed.pipelines import compare, report
+from llmembed.pipelines.compare import compare, report
 
 CLASSES = 250
 ROWS = 1000

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from llmembed.pipelines.keeping import offered_thresholds, read_thresholds, write_thresholds
 from topic_files import text_of, write_csv
 
 from llmembed.contract import Prediction, Task
 from llmembed.errors import ConfigError
 from llmembed.evaluation import Result, promise
 from llmembed.evaluation.selective import answered_when_sure
-from llmembed.pipelines import predict
+from llmembed.pipelines.compare.keeper import offered_thresholds, read_thresholds, write_thresholds
+from llmembed.pipelines.predict import predict
 
 TASK = Task(name="topic", classes=("a", "b"))
 

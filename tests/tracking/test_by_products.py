@@ -8,11 +8,11 @@ from urllib.parse import urlparse
 
 import numpy as np
 import pytest
-from llmembed.pipelines.recording import log_result
 from scipy.sparse import load_npz
 
 from llmembed.contract import Examples, Prediction, Task, Usage
 from llmembed.evaluation import Result, score
+from llmembed.pipelines.compare.recording import log_result
 from llmembed.texts import Corpus
 from llmembed.tracking import Run, Tracking
 

@@ -9,12 +9,12 @@ import optuna
 import pytest
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import TrialScheduler
-from tune.training import epochs_of
 
 from llmembed.finetuning import FinetuneConfig
 from tune import load_sweep
 from tune.ledger import Ledger, Record
 from tune.models import GRACE_EPOCHS, LONGEST_EPOCHS
+from tune.models.space import epochs_of
 from tune.tpe import Tpe
 from tune.trials import Trials, _scheduler, from_config
 

@@ -18,7 +18,7 @@ from llmembed.pipelines.console import (
     say_leaderboard,
     write_json,
 )
-from llmembed.pipelines.corpus import described, make_corpus, make_source, plain_name
+from llmembed.pipelines.corpus import changed_names, described, make_corpus, make_source, plain_name
 from llmembed.pipelines.generators import check_keys, default_prices
 from llmembed.pipelines.methods import Assembler
 from llmembed.pipelines.runtime import make_runtime, tracking_files
@@ -87,7 +87,7 @@ def compare(
     check_writable(json_path)
     make_source(experiment.data)  # what isn't there is said before seconds of loading models
     assembler = Assembler(experiment, drop_unreadable=command == "compare")
-    for words in assembler.dropped:
+    for words in (*assembler.dropped, *changed_names(experiment.tracking)):
         out.print(words, style="yellow")
     order = assembler.order()
     methods = [assembler.method(name) for name in order]

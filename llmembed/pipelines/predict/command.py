@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Literal
 
 from llmembed.contract import Classifier, Stage, Usage
 from llmembed.errors import ConfigError, DataError
-from llmembed.pipelines.console import check_writable, console, write_json
+from llmembed.pipelines.console import check_writable, console, say_assumed, write_json
 from llmembed.pipelines.predict.claim import check_apart, claim, clear, digest_of, identity_of
 from llmembed.pipelines.runtime import make_runtime, tracking_files
 
@@ -48,6 +48,8 @@ def predict(
     data: Sequence[str],
     text_column: str,
     output: str,
+    delimiter: str | None = None,
+    encoding: str | None = None,
     keep: Sequence[str] = (),
     scores: bool = False,
     unknown_below: float | Literal["chosen"] | None = None,
@@ -62,7 +64,8 @@ def predict(
     json_path: str | None = None,
 ) -> Predicted:
     """Label every text of ``data`` with ``model`` and write ``output``: a file, or a folder of
-    parts, here or in an object store; columns of ``keep`` are handed on. ``unknown_below``: a
+    parts, here or in an object store; columns of ``keep`` are handed on. ``delimiter`` and
+    ``encoding``: of the files, where they don't tell (see ``texts.Form``). ``unknown_below``: a
     score, or ``chosen`` for the one by which validation promises the experiment's wanted precision.
 
     A classifier that asks an endpoint does so from this process alone, chunk by chunk, and every
@@ -84,7 +87,7 @@ def predict(
     from llmembed.pipelines.predict.labeller import Chunks, MakeLabeller
     from llmembed.pipelines.predict.parts import Parts
     from llmembed.pipelines.predict.writing import write_whole
-    from llmembed.texts import readers
+    from llmembed.texts import Form, readers
 
     start = time.perf_counter()
     suffix = PurePosixPath(output).suffix
@@ -113,10 +116,18 @@ def predict(
         if proviso is not None:
             console().print(proviso, style="yellow", soft_wrap=True)
         below = _thresholds(classifier, folder, unknown_below)
-        _check_columns(classifier, keep, scores)
+        _check_columns(classifier, keep, scores, below)
         parts = Parts(address=output if not suffix else f"{output}.parts")
         quarantine = f"{_absolute(output).rstrip('/')}.quarantine"
-        made = readers(list(data), text_column, CHUNK_ROWS, keep=keep, quarantine_folder=quarantine)
+        made = readers(
+            list(data),
+            text_column,
+            CHUNK_ROWS,
+            keep=keep,
+            quarantine_folder=quarantine,
+            form=Form(delimiter=delimiter, encoding=encoding),
+        )
+        say_assumed(console(), made)
         claim(
             parts,
             {
@@ -127,6 +138,7 @@ def predict(
                 "scores": scores,
                 "unknown_below": below,
                 "chunk_rows": CHUNK_ROWS,
+                **{k: v for k, v in (("delimiter", delimiter), ("encoding", encoding)) if v},
             },
         )
         done = frozenset(parts.names())
@@ -204,11 +216,20 @@ def _thresholds(
     return dict.fromkeys(single, unknown_below)
 
 
-def _check_columns(classifier: Classifier, keep: Sequence[str], scores: bool) -> None:
+def _check_columns(
+    classifier: Classifier, keep: Sequence[str], scores: bool, below: Mapping[str, float]
+) -> None:
     from llmembed.pipelines.predict.labeller import answer_columns
 
     tasks = classifier.tasks
-    ours = {c for t in tasks for c in answer_columns(t, alone=len(tasks) == 1, scores=scores)}
+    alone = len(tasks) == 1
+    ours = {
+        column
+        for task in tasks
+        for column in answer_columns(
+            task, alone=alone, scores=scores, abstains=below.get(task.name) is not None
+        )
+    }
     for name in keep:
         if name in ours:
             raise ConfigError(f"--keep {name}: the answers have a column of that name")

@@ -12,11 +12,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from llmembed.contract import Classifier, Prediction, Reader, Task
+from llmembed.contract import UNKNOWN, Classifier, Prediction, Reader, Task
 from llmembed.pipelines.predict.endpoint import load_for_run
 from llmembed.pipelines.predict.parts import Parts, part_name
 
-UNKNOWN = "unknown"
 COLUMNS = ("file", "index", "text")
 """What a labelled row is known by; ``index`` is its number in its file, from 0."""
 PART = "\x00part"
@@ -135,12 +134,13 @@ class Labeller:
         return pa.Table.from_pylist(done)
 
 
-def answer_columns(task: Task, *, alone: bool, scores: bool) -> list[str]:
-    """The names of the output columns of one task: ``label`` and ``score``, prefixed by the
-    task's name when there are several tasks."""
+def answer_columns(task: Task, *, alone: bool, scores: bool, abstains: bool) -> list[str]:
+    """The names of the output columns of one task: ``label``, ``score`` and, where it ``abstains``
+    below a threshold, ``abstained``; prefixed by the task's name when there are several tasks."""
     prefix = "" if alone else f"{task.name}_"
+    told = [f"{prefix}abstained"] if abstains else []
     named = [f"{prefix}score:{name}" for name in task.classes] if scores else []
-    return [f"{prefix}label", f"{prefix}score", *named]
+    return [f"{prefix}label", f"{prefix}score", *told, *named]
 
 
 def answers(
@@ -154,24 +154,31 @@ def answers(
     """The output columns of one task.
 
     ``single``: the class, null where the answer could not be read, and its score; below
-    ``unknown_below`` the class is ``unknown``. ``multi``: the list of classes and the largest
+    ``unknown_below`` the class is ``unknown`` and ``abstained`` true, which a class of that name
+    is not. ``multi``: the list of classes and the largest
     score. ``tokens``: the tags of the words and their scores, as lists.
     """
-    label_column, score_column, *class_columns = answer_columns(task, alone=alone, scores=scores)
+    abstains = task.kind == "single" and unknown_below is not None
+    label_column, score_column, *more = answer_columns(
+        task, alone=alone, scores=scores, abstains=abstains
+    )
+    class_columns = more[abstains:]
     best = None if prediction.scores is None else prediction.scores.max(axis=1)
     if task.kind == "multi":
         chosen = [[task.classes[i] for i in np.flatnonzero(row)] for row in prediction.labels]
         columns = {label_column: pa.array(chosen, pa.list_(pa.string()))}
     else:
         names = [None if label < 0 else task.classes[label] for label in prediction.labels]
-        if task.kind == "single" and unknown_below is not None and best is not None:
-            names = [
-                UNKNOWN if score < unknown_below else name
-                for name, score in zip(names, best, strict=True)
-            ]
+        below = np.zeros(len(names), dtype=bool)
+        if abstains and best is not None:
+            below = best < unknown_below
+            names = [UNKNOWN if low else name for name, low in zip(names, below, strict=True)]
         columns = {label_column: pa.array(names, pa.string())}
-    if best is not None and prediction.scores is not None:
+    if best is not None:
         columns[score_column] = pa.array(best, pa.float32())
+    if abstains:
+        columns[more[0]] = pa.array(below)
+    if prediction.scores is not None:
         for index, column in enumerate(class_columns):
             columns[column] = pa.array(prediction.scores[:, index], pa.float32())
     if task.kind == "tokens":

@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 
 from llmembed.contract import Prediction, Task
-from llmembed.pipelines.predict.labeller import answers
+from llmembed.pipelines.predict.labeller import answer_columns, answers
 
 TOPIC = Task(name="topic", classes=("oil", "grain", "money"))
 SCORES = np.array([[0.7, 0.2, 0.1], [0.4, 0.3, 0.3], [0.0, 0.0, 0.0]], np.float32)
@@ -26,7 +26,22 @@ def test_an_answer_that_could_not_be_read_is_null() -> None:
 
 
 def test_below_the_threshold_the_answer_is_unknown() -> None:
-    assert single(unknown_below=0.5)["label"] == ["oil", "unknown", "unknown"]
+    columns = single(unknown_below=0.5)
+    assert columns["label"] == ["oil", "unknown", "unknown"]
+    assert columns["abstained"] == [False, True, True]
+    assert "abstained" not in single()
+
+
+def test_a_class_called_unknown_is_told_from_an_abstention() -> None:
+    task = Task(name="topic", classes=("unknown", "grain", "money"))
+    prediction = Prediction(
+        labels=np.array([0, 0]), scores=SCORES[:2], invalid=np.array([False, False])
+    )
+    columns = answers(task, prediction, alone=False, scores=True, unknown_below=0.5)
+    assert columns["topic_label"].to_pylist() == ["unknown", "unknown"]
+    assert columns["topic_abstained"].to_pylist() == [False, True]
+    assert columns["topic_score:grain"].to_pylist() == SCORES[:2, 1].tolist()
+    assert list(columns) == answer_columns(task, alone=False, scores=True, abstains=True)
 
 
 def test_columns_are_named_by_task_when_there_are_several() -> None:

@@ -110,6 +110,7 @@ def test_unknown_below_a_score(model: str, tmp_path: Path) -> None:
     )  # fmt: skip
     rows = [json.loads(line) for line in output.read_text().splitlines()]
     assert [row["label"] for row in rows] == ["grain", "unknown"]
+    assert [row["abstained"] for row in rows] == [False, True]
     assert rows[0]["score"] >= 0.6 > rows[1]["score"]
 
 
