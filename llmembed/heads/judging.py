@@ -63,6 +63,6 @@ def temperatures(
 ) -> tuple[float, ...]:
     """One for each task, see ``calibration.fit_temperature``."""
     return tuple(
-        fit_temperature(answers, labels[task.name], task.kind)
+        fit_temperature(answers.cpu().numpy(), labels[task.name].cpu().numpy(), task.kind)
         for task, answers in zip(tasks, logits, strict=True)
     )
