@@ -57,7 +57,7 @@ def prototypes(features, classes, widths, dropout):
 @pytest.fixture(autouse=True)
 def plugged_in(monkeypatch):
     spec = FusionSpec(number=None, module=f"{__name__}:Weighed", depths="avg")
-    monkeypatch.setitem(FUSIONS, "weighed", spec)
+    monkeypatch.setattr("llmembed.fusion.FUSIONS", {**FUSIONS, "weighed": spec})
     monkeypatch.setitem(HEADS, "prototypes", f"{__name__}:prototypes")
 
 

@@ -95,7 +95,7 @@ class Mapped(Fusion):
 
 def test_a_fusion_without_a_twin_is_a_group_by_itself(data, monkeypatch):
     spec = FusionSpec(number=None, module=f"{__name__}:Mapped", depths="last")
-    monkeypatch.setitem(FUSIONS, "mapped", spec)
+    monkeypatch.setattr("llmembed.fusion.FUSIONS", {**FUSIONS, "mapped": spec})
     planned = [Planned(configuration=Configuration(fusion="mapped"), seed=s) for s in (0, 1)]
     head = {**HEAD, "learning_rate": 1e-2}
     groups = grouped(planned, data, lambda c: head, most_bytes=None)
