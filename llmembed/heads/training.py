@@ -23,7 +23,7 @@ from llmembed.heads.config import HeadConfig
 from llmembed.heads.judging import quality, raise_on_collapse, temperatures
 from llmembed.heads.modules import FusedHeads, FusionModule
 from llmembed.heads.rows import Views
-from llmembed.heads.shared import Fit, Pool, shape_key
+from llmembed.heads.shared import Fit, Pool, can_be_stacked, shape_key
 from llmembed.heads.stepping import Labels, Lesson, Stepper
 from llmembed.heads.trained import TrainedHead, pick_device
 
@@ -94,10 +94,10 @@ def train_grouped(
     """Train ``fits`` of one ``shape_key``, each as ``train_head`` says.
 
     A fit that fails alone (its loss is not finite, it collapses) leaves its error in its place and
-    does not disturb the others. A group of several is held in memory whole: ``pool`` keeps what it
-    shares with other groups, and ``stack`` is needed for fusions with parameters. ``resident`` is
-    for a group of one. Raises what ``train_head`` raises for views and labels that do not fit
-    together.
+    does not disturb the others. A group of several is held in memory whole, and so is one of a
+    ``pool``, which keeps what groups share; ``stack`` is needed for their fusions with parameters.
+    ``resident`` is for a group of one without a pool. Raises what ``train_head`` raises for views
+    and labels that do not fit together.
     """
     place = pick_device(device)
     for fit in fits:
@@ -110,10 +110,11 @@ def train_grouped(
         models = [_drawn(fit, tasks, place) for fit in fits]
         with torch.no_grad():
             stepper: Stepper
-            if len(fits) == 1:
+            if len(fits) == 1 and (pool is None or not can_be_stacked(fits[0])):
                 stepper = ByAutograd(fits[0], models[0], lesson, resident=resident)
             else:
-                assert len({shape_key(fit, count) for fit in fits}) == 1, "one group, one shape"
+                shapes = {shape_key(fit, count) for fit in fits}
+                assert len(shapes) == 1, "one group, one shape"
                 stepper = ByHand(fits, models, lesson, pool=pool or Pool(place), stack=stack)
             loop = _Loop(fits, models, lesson, stepper, on_epoch)
             loop.run()
