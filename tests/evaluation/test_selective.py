@@ -23,6 +23,7 @@ from llmembed.evaluation import (
 from llmembed.evaluation.confidence import reliability
 from llmembed.evaluation.coverage import fewest_texts, lower_bound, precision_interval
 from llmembed.evaluation.selective import answered_when_sure
+from llmembed.heads import calibration
 
 CONFIDENCE = np.array([0.9, 0.8, 0.8, 0.6, 0.5])
 CORRECT = np.array([True, True, False, True, False])
@@ -167,6 +168,21 @@ def test_temperature_of_multi_labels():
     assert temperature == pytest.approx(3, rel=0.05)
     true = 1 / (1 + np.exp(-logits))
     assert np.allclose(apply_temperature(sharp, 3.0, kind="multi"), true, atol=2e-3)
+
+
+@pytest.mark.parametrize("kind", ["single", "multi"])
+def test_logits_and_the_probabilities_made_of_them_have_one_temperature(kind):
+    rng = np.random.default_rng(0)
+    logits = rng.normal(size=(3000, 4)) * 2
+    if kind == "single":
+        labels, scores = rng.permuted(logits.argmax(axis=1)), softmax(logits)
+        labels[:2000] = logits[:2000].argmax(axis=1)
+    else:
+        scores = (1 / (1 + np.exp(-logits))).astype(np.float32)
+        labels = rng.random(logits.shape) < 1 / (1 + np.exp(-logits / 3))
+    found = fit_temperature(scores, labels, kind=kind)
+    assert 1.5 < found < 19
+    assert calibration.fit_temperature(logits, labels, kind) == pytest.approx(found, rel=1e-3)
 
 
 def test_no_scores_no_temperature():

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
+from torch import nn
 
 from llmembed.contract import Task
+from llmembed.fusion import FUSIONS, FusionSpec
+from llmembed.fusion.base import Fusion
 from tune import load_sweep
 from tune.board import Standing, pareto, standings
 from tune.heads.data import SharedData
@@ -13,6 +17,7 @@ from tune.heads.fits import fit_alone, fit_grouped, grouped
 from tune.heads.space import Configuration
 from tune.ledger import Ledger, Planned, Record
 
+MEASURED = ("seconds", "energy_joules", "latency_seconds")
 HEAD = {"widths": [8], "epochs": 5, "patience": None, "precision": "fp32"}
 
 
@@ -74,6 +79,34 @@ def test_alone_and_in_groups_the_same_is_learned(data):
             assert together[each.id].figures[name] == pytest.approx(alone.figures[name], abs=1e-4)
         assert together[each.id].grouped and not alone.grouped
         assert together[each.id].figures["latency_seconds"] > 0
+
+
+class Mapped(Fusion):
+    """The last depth through a map of its own; there is no twin of it to train side by side."""
+
+    def __init__(self, name, spec, shapes, **settings):
+        super().__init__(name, spec, shapes, {})
+        self.map = nn.Linear(self.shapes["L"][1], 4)
+        self.features = 4
+
+    def fuse(self, views):
+        return [torch.tanh(self.map(views["L"][:, 0]))]
+
+
+def test_a_fusion_without_a_twin_is_a_group_by_itself(data, monkeypatch):
+    spec = FusionSpec(number=None, module=f"{__name__}:Mapped", depths="last")
+    monkeypatch.setattr("llmembed.fusion.FUSIONS", {**FUSIONS, "mapped": spec})
+    planned = [Planned(configuration=Configuration(fusion="mapped"), seed=s) for s in (0, 1)]
+    head = {**HEAD, "learning_rate": 1e-2}
+    groups = grouped(planned, data, lambda c: head, most_bytes=None)
+    assert sorted(groups, key=lambda group: group[0].seed) == [[each] for each in planned]
+    for [each] in groups:
+        [record] = fit_grouped([each], data, lambda c: head)
+        assert record.figures == {
+            **fit_alone(each, data, head).figures,
+            **{name: record.figures[name] for name in MEASURED},
+        }
+        assert record.figures["valid_accuracy"] > 0.65
 
 
 def test_out_of_memory_is_a_reason_and_not_the_end(data):

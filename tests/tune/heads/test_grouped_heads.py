@@ -11,9 +11,8 @@ from llmembed.errors import CollapseError, ConfigError
 from llmembed.fusion import build_fusion
 from llmembed.fusion.grouped import stack, stacking_key
 from llmembed.heads import HeadConfig
-from llmembed.heads.grouped import train_grouped
 from llmembed.heads.shared import Fit, shape_key
-from llmembed.heads.training import train_head
+from llmembed.heads.training import train_grouped, train_head
 
 TOPIC = Task(name="topic", classes=("a", "b", "c"))
 TAGS = Task(name="tags", classes=("x", "y"), kind="multi")
@@ -49,7 +48,7 @@ def make_fit(fusion: str, config: HeadConfig, *, sigma=0.2, width=None, views=("
         views=TRAIN,
         valid_views=VALID,
         config=config,
-        stacking=stacking_key(module) if module.has_parameters else None,
+        stacking=stacking_key(module),
     )
 
 
