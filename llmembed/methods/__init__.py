@@ -7,6 +7,7 @@
     prompted/    a language model is asked                  for each method and its classifier
 
     settings     the base of all settings, and what an experiment gives a method that is built
+    nested       settings of another method inside a method's own
     saved, answers, views, demonstrations, asked, prompt_classifier    what families share
 
 A new method is one file in its family, its settings beside them, and one line in ``METHODS``.

@@ -12,11 +12,11 @@ from functools import reduce
 from operator import or_
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Protocol
 
-from pydantic import BeforeValidator, Field, SerializeAsAny, TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter
 
 from llmembed.contract import Classifier, Method
 from llmembed.errors import ConfigError
-from llmembed.mistakes import sentence, suggest
+from llmembed.mistakes import suggest
 from llmembed.settings import Settings
 
 if TYPE_CHECKING:
@@ -120,26 +120,6 @@ def whole(
             yield from whole(known[member], f"methods.{member}", left)
         else:
             yield from whole(member, f"{key}.members.{number}", known)
-
-
-def settings_of(values: Any) -> Any:
-    """Settings of the kind that ``values`` name, for fields that hold another method's."""
-    from llmembed.methods import METHODS
-
-    if not isinstance(values, Mapping):
-        return values
-    kind = str(values.get("kind"))
-    if kind not in METHODS or not METHODS[kind].offered:
-        raise ValueError(f"kind is {kind!r}{suggest(kind, METHODS)}")
-    try:
-        return METHODS[kind].model_validate(values)
-    except ValidationError as error:
-        fields = METHODS[kind].model_fields
-        raise ValueError(sentence(error, lambda place: [] if place[:-1] else fields)) from None
-
-
-Nested = Annotated[SerializeAsAny[MethodSettings], BeforeValidator(settings_of)]
-"""The type of a field that holds another method's settings, of any kind."""
 
 
 def one_of_kinds(settings: Iterable[type[MethodSettings]]) -> Any:

@@ -55,8 +55,8 @@ class Opened:
 def opened(address: Address, version: int | None, settings: ServeSettings) -> Iterator[Opened]:
     """The files of the version given, or of the one ``address`` means now; what was downloaded
     is deleted afterwards. Raises ``ModelError``."""
-    from llmembed.pipelines.compare.keeper import offered_thresholds, read_validation
     from llmembed.pipelines.models import find_classifier
+    from llmembed.pipelines.sidecars import offered_thresholds, read_validation
 
     version = version or address.version
     run_id = None

@@ -66,3 +66,22 @@ def test_a_method_there_is_not_is_named(tiny_bert):
     fits = made.fits("probe", "methods.x.of")
     with pytest.raises(ConfigError, match="'probe', which it needs, was not fitted"):
         fits()
+
+
+def test_settings_of_another_method_stand_inside_a_methods_own():
+    from pydantic import BaseModel, ValidationError
+
+    from llmembed.methods.nested import Nested
+
+    class Holder(BaseModel):
+        of: Nested
+
+    held = Holder.model_validate({"of": {"kind": "probe", "view": "encoder cls:1"}})
+    assert held.model_dump()["of"]["view"] == "encoder cls:1"
+    assert Holder.model_validate(held.model_dump()) == held
+    for said, words in (
+        ({"kind": "prob"}, "kind is 'prob'.*did you mean 'probe'"),
+        ({"kind": "probe", "vieww": "x"}, "vieww: unknown key.*did you mean 'view'"),
+    ):
+        with pytest.raises(ValidationError, match=words):
+            Holder.model_validate({"of": said})

@@ -13,8 +13,8 @@ from llmembed.contract import Prediction, Task
 from llmembed.errors import ConfigError
 from llmembed.evaluation import Result, promise
 from llmembed.evaluation.selective import answered_when_sure
-from llmembed.pipelines.compare.keeper import offered_thresholds, read_thresholds, write_thresholds
 from llmembed.pipelines.predict import predict
+from llmembed.pipelines.sidecars import offered_thresholds, read_thresholds, write_thresholds
 
 TASK = Task(name="topic", classes=("a", "b"))
 

@@ -201,7 +201,7 @@ def _thresholds(
     classifier: Classifier, folder: Path, unknown_below: float | Literal["chosen"] | None
 ) -> dict[str, float]:
     """Task -> the score below which the answer is ``unknown``."""
-    from llmembed.pipelines.compare.keeper import read_thresholds
+    from llmembed.pipelines.sidecars import read_thresholds
 
     if unknown_below is None:
         return {}
