@@ -79,7 +79,7 @@ class _Asking(_Settings):
     generator: str = Field("llm", description="one of `generators`")
     k: int | None = Field(None, ge=0, description="demonstrations shown")
     demonstrations: Literal["none", "random", "nearest"] | None = None
-    view: str = Field("encoder mean:1", description="in which the nearest are found")
+    view: str = Field("encoder own", description="in which the nearest are found")
     invalid: Literal["wrong", "retry", "nearest"] = Field(
         "wrong", description="what becomes of answers that can't be read"
     )

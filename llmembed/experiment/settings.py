@@ -57,7 +57,11 @@ class BackboneSettings(_Settings):
     max_tokens: int | None = Field(None, ge=2)
     long_texts: Literal["cut", "head_tail", "windows"] | None = None
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    template: str | None = None
+    template: str | None = Field(None, description="what surrounds a text, `{text}` in it")
+    prompt: str | None = Field(
+        None, description="one of the model's own, such as query or document; or none"
+    )
+    normalise: bool | None = Field(None, description="vectors of length 1; null: as the model says")
     trust_remote_code: bool = False
 
 
@@ -73,7 +77,7 @@ class LexicalSettings(_Settings):
 
 class ProbeSettings(_Settings):
     kind: Literal["probe"]
-    view: str = Field("encoder mean:1", description="backbone and reads")
+    view: str = Field("encoder own", description="backbone and reads; own: as the model says")
     inverse_penalties: Penalties = [0.003, 0.03, 0.3]
 
 

@@ -36,7 +36,7 @@ class ProbeClassifier(OverViews):
     def parameters_trained(self) -> int:
         return sum(linear.weights.size + linear.bias.size for linear in self.linears.values())
 
-    def predict_views(
+    def answer_views(
         self, views: Mapping[str, np.ndarray], texts: Sequence[str]
     ) -> dict[str, Prediction]:
         features = self.features_of_views(views, texts)

@@ -19,6 +19,7 @@ from llmembed.experiment import (
     head_config,
 )
 from llmembed.pipelines.finetuning import make as make_finetuning
+from llmembed.pipelines.printing import console
 from llmembed.pipelines.prompting import Generators
 from llmembed.pipelines.prompting import make as make_asking
 from llmembed.texts import BENCHMARKS
@@ -26,6 +27,10 @@ from llmembed.texts import BENCHMARKS
 if TYPE_CHECKING:
     from llmembed.backbones import BackboneSpec, View
     from llmembed.backbones.spec import Dtype
+
+
+OWN = "own"
+"""In a view's words: the pooling that the model's own files name."""
 
 
 class Assembler:
@@ -163,7 +168,7 @@ class Assembler:
         return View(backbone=self._spec(backbone), reads=reads)
 
     def _words(self, words: str, place: str) -> tuple[str, tuple[Any, ...]]:
-        from llmembed.backbones import parse_reads
+        from llmembed.backbones import own_reads, parse_reads
 
         backbone, _, reads = words.strip().partition(" ")
         if backbone not in self._experiment.backbones:
@@ -173,6 +178,8 @@ class Assembler:
             raise ConfigError(
                 f"{place}: {words!r} names no reads; write for example `{backbone} mean:1-5`"
             )
+        if reads.strip() == OWN:
+            reads = own_reads(self._experiment.backbones[backbone].model)
         try:
             return backbone, parse_reads(reads)
         except ConfigError as error:
@@ -180,7 +187,7 @@ class Assembler:
 
     def _spec(self, name: str) -> BackboneSpec:
         if name not in self._specs:
-            from llmembed.backbones import resolve
+            from llmembed.backbones import how_read, resolve
 
             settings: BackboneSettings = self._experiment.backbones[name]
             reads: list[Any] = (
@@ -198,8 +205,12 @@ class Assembler:
                 long_texts=settings.long_texts,
                 dtype=self._dtype(settings),
                 template=settings.template,
+                prompt=settings.prompt,
+                normalise=settings.normalise,
                 trust_remote_code=settings.trust_remote_code,
             )
+            if (told := how_read(self._specs[name], settings.model)) is not None:
+                console().print(told, style="dim", markup=False)
         return self._specs[name]
 
     def _dtype(self, settings: BackboneSettings) -> Dtype | Literal["auto"]:

@@ -1,0 +1,42 @@
+"""Whether a tokenizer knows the words of the texts that are to be embedded."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from llmembed.errors import ModelError
+
+if TYPE_CHECKING:
+    from llmembed.backbones import BackboneSpec
+
+SAMPLE = 64
+"""Texts that are looked at, in this process, before any worker starts."""
+FEWEST = 32
+"""Fewer say nothing of the tokenizer: they may be a handful of emoji."""
+MAX_UNKNOWN = 0.9
+
+
+def check_words(spec: BackboneSpec, texts: Sequence[str]) -> None:
+    """Raise ``ModelError`` where nearly every token of ``texts`` is the unknown one: whatever they
+    say, the model would read the same."""
+    from llmembed.backbones import Tokeniser
+
+    if len(texts) < FEWEST:
+        return
+    tokeniser = Tokeniser(spec)
+    unknown = tokeniser.tokenizer.unk_token_id
+    if unknown is None or unknown == tokeniser.tokenizer.eos_token_id:  # GPT-2's: it knows all
+        return
+    ids = tokeniser(texts).ids
+    special = set(tokeniser.tokenizer.all_special_ids) - {unknown}
+    ids = ids[~np.isin(ids, [*special])]
+    share = float((ids == unknown).mean()) if len(ids) else 0.0
+    if share > MAX_UNKNOWN:
+        raise ModelError(
+            f"the tokenizer of {spec.label} knows hardly any word of these texts ({share:.0%} of "
+            f"the tokens of the first {len(texts)} are {tokeniser.tokenizer.unk_token!r}): take a "
+            "model of their language, or put the files of its own tokenizer beside its weights"
+        )
