@@ -145,6 +145,8 @@ class Tokeniser:
         self.special_head, self.special_tail = head, tail
         self._head = head + self._count(before)
         self._tail = tail + self._count(after)
+        # Tokens of a row before and after the text's own.
+        self.around = self._head, self._tail
         if spec.max_tokens <= self._head + self._tail:
             raise ModelError(
                 f"the template alone fills {self._head + self._tail} of {spec.max_tokens} tokens"

@@ -30,9 +30,10 @@ def check_words(spec: BackboneSpec, texts: Sequence[str]) -> None:
     unknown = tokeniser.tokenizer.unk_token_id
     if unknown is None or unknown == tokeniser.tokenizer.eos_token_id:  # GPT-2's: it knows all
         return
-    ids = tokeniser(texts).ids
-    special = set(tokeniser.tokenizer.all_special_ids) - {unknown}
-    ids = ids[~np.isin(ids, [*special])]
+    tokens = tokeniser(texts)
+    head, tail = tokeniser.around
+    windows = [tokens.window(place) for place in range(len(tokens.window_lengths))]
+    ids = np.concatenate([window[head : len(window) - tail] for window in windows])
     share = float((ids == unknown).mean()) if len(ids) else 0.0
     if share > MAX_UNKNOWN:
         raise ModelError(
