@@ -115,7 +115,8 @@ def set_aside(
     Raises ``ModelError`` where that is every one of several texts: the model or its dtype is at
     fault, not a text.
     """
-    unread: npt.NDArray[np.bool_] = ~np.isfinite(vectors).reshape(len(vectors), -1).all(axis=1)
+    flat = vectors.reshape(len(vectors), -1)
+    unread = np.logical_not(np.isfinite(flat).all(axis=1))
     if not unread.any():
         return kept
     if len(unread) > 1 and unread.all():
