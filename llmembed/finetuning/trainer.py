@@ -230,7 +230,7 @@ class Finetuner(Trainer):
         """At least this worker's share: weights, and AdamW's two float32 values a trained one."""
         kept = [p for p in self.module.parameters() if self.trainable.merges or p.requires_grad]
         size = sum(int(getattr(p, "ds_numel", p.numel())) * p.element_size() for p in kept)
-        return (size + 8 * self.trained) // self.context.world_size
+        return int(size + 8 * self.trained) // self.context.world_size
 
     def create_optimizer(self, *given: Any, **named: Any) -> Any:
         made = super().create_optimizer(*given, **named)
