@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
@@ -230,13 +231,20 @@ def check_weights(
 def load_config(
     location: str, folder: Path | None, revision: str | None, trust_remote_code: bool
 ) -> Any:
-    """The model's Hugging Face configuration, without its weights."""
+    """The model's Hugging Face configuration, without its weights; of a hub id with its commit as
+    ``_commit_hash``, which transformers 5.23 does not tell."""
     from transformers import AutoConfig
+    from transformers.utils.hub import cached_file
 
     try:
-        return AutoConfig.from_pretrained(
+        config: Any = AutoConfig.from_pretrained(
             str(folder or location), revision=revision, trust_remote_code=trust_remote_code
         )
+        if folder is None and getattr(config, "_commit_hash", None) is None:
+            place = Path(str(cached_file(location, "config.json", revision=revision))).as_posix()
+            found = re.search(r"/snapshots/([0-9a-f]{40})/", place)
+            config._commit_hash = found and found[1]
+        return config
     except (OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
         raise ModelError(

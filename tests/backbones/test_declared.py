@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -192,3 +195,27 @@ def test_files_that_can_not_be_read_are_named(folder):
     (folder / "modules.json").write_text("[", encoding="utf-8")
     with pytest.raises(ModelError, match=r"modules\.json can't be read"):
         resolve(str(folder))
+
+
+def test_a_hub_id_declares_it_too(folder, tmp_path):
+    """From the hub's cache on this machine, laid out as the hub's client lays it out."""
+    commit = "0" * 40
+    place = tmp_path / "hub" / "models--org--sentences"
+    shutil.copytree(folder, place / "snapshots" / commit)
+    (place / "refs").mkdir()
+    (place / "refs" / "main").write_text(commit, encoding="utf-8")
+    program = (
+        "from llmembed.backbones import how_read, resolve; s = resolve('org/sentences');"
+        "print(s.revision, *s.reads, s.template, s.max_tokens, s.normalise, sep='|');"
+        "print(how_read(s, 'org/sentences'))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "HF_HUB_OFFLINE": "1", "HF_HUB_CACHE": str(tmp_path / "hub")},
+    )
+    taken, told = done.stdout.strip().splitlines()[-2:]
+    assert taken == f"{commit}|cls:1|oil price: {{text}}|16|True"
+    assert told.startswith("sentences is read by what its own files say")
