@@ -10,9 +10,9 @@ from typing import Any, Literal
 from llmembed.backbones import folder_checks, weights
 from llmembed.backbones.declared import Declared, declared, files_of_hub
 from llmembed.backbones.hardware import best_dtype
+from llmembed.backbones.layouts import check_attention, version_of, width_of
 from llmembed.backbones.presets import PRESETS, Preset, preset_of
 from llmembed.backbones.spec import (
-    EXTRACTOR_VERSION,
     BackboneSpec,
     Dtype,
     LongTexts,
@@ -39,9 +39,6 @@ _POSITIONS_AFTER_PADDING = {
     "xlm-roberta-xl",
     "xmod",
 }
-# Read by hooks alone, as version 2 did, these gave other numbers than their own lists of states.
-_MISREAD_BY_2 = {"convbert", "fnet", "xlnet"}
-_MISREAD_BY_2_BELOW_THE_TOP = {"falcon_mamba", "mamba", "mamba2", "rwkv"}
 
 
 def resolve(
@@ -108,7 +105,7 @@ def resolve(
         tokenizer_digest = f"commit-{pinned}"
 
     tokens = _max_tokens(model, preset, max_tokens, own.max_tokens, text_config)
-    _check_attention(model, config, tokens)
+    check_attention(model, config, tokens)
     if template is not None and prompt is not None:
         raise ConfigError(f"{model} is given both a template and a prompt: name one of them")
     folder_checks.check_tokenizer(
@@ -123,7 +120,7 @@ def resolve(
         revision=pinned,
         weights_sha256=weights_sha256,
         tokenizer_digest=tokenizer_digest,
-        width=_width(model, asked, text_config),
+        width=width_of(model, asked, text_config),
         reads=asked,
         max_tokens=tokens,
         dtype=best_dtype() if dtype == "auto" else dtype,
@@ -135,7 +132,7 @@ def resolve(
         attention=_attention(config, location, folder, pinned, trust_remote_code),
         trust_remote_code=trust_remote_code,
         config_digest=config_digest,
-        extractor_version=_version(asked, text_config),
+        extractor_version=version_of(asked, text_config),
         normalise=own.normalise if normalise is None else normalise,
     )
 
@@ -172,42 +169,6 @@ def _declared(
             f"{location} keeps its transformer in {found.inside}: download it, and name its folder"
         )
     return found
-
-
-def _version(reads: Iterable[Read], config: Any) -> int:
-    kind = config.model_type
-    # DeBERTa's largest have a convolution after their first block.
-    odd = kind == "deberta-v2" and bool(getattr(config, "conv_kernel_size", 0))
-    below = any(read.depth > 1 for read in reads)
-    misread = kind in _MISREAD_BY_2
-    misread |= below and (odd or kind in _MISREAD_BY_2_BELOW_THE_TOP)
-    return EXTRACTOR_VERSION + misread
-
-
-def _width(model: str, reads: Iterable[Read], config: Any) -> int:
-    """Of every read. OPT's smallest models are narrower at their end than between their blocks."""
-    width = int(config.hidden_size)
-    at_end = int(getattr(config, "word_embed_proj_dim", None) or width)
-    widths = {at_end if read.depth == 1 else width for read in reads}
-    if len(widths) > 1:
-        raise UnsupportedError(
-            f"{model} is {at_end} wide at depth 1 and {width} at others, so they can't be read "
-            "together: name reads of depth 1, or others, not both"
-        )
-    return widths.pop()
-
-
-def _check_attention(model: str, config: Any, max_tokens: int) -> None:
-    """BigBird's sparse attention reads a text otherwise once a shorter batch has come before."""
-    if getattr(config, "attention_type", None) != "block_sparse":
-        return
-    most = (5 + 2 * int(config.num_random_blocks)) * int(config.block_size)
-    if max_tokens > most:
-        raise UnsupportedError(
-            f"{model} reads texts of more than {most} tokens by sparse attention, so that their "
-            f"vectors depend on what was read before: set max_tokens to {most} or less, or "
-            "attention_type to original_full in its config.json"
-        )
 
 
 def _name(model: str, folder: Path | None) -> str:
