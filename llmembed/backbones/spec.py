@@ -22,6 +22,9 @@ DTYPES: tuple[str, ...] = get_args(Dtype)
 EXTRACTOR_VERSION = 2
 """Raised whenever the same spec would give other numbers than before."""
 
+_ADDED = {"normalise": False}
+"""Fields younger than the stores that there are, and what they mean where they are not written."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Read:
@@ -29,7 +32,8 @@ class Read:
 
     ``depth`` counts blocks from the end: 1 is the model's output (after the final norm where the
     model has one), d > 1 the output of the d-th block from the end, as
-    ``output_hidden_states=True`` gives at ``hidden_states[-d]``.
+    ``output_hidden_states=True`` gives at ``hidden_states[-d]``. Where a model's list says
+    otherwise (mamba's and rwkv's ends in the norm's output, an entry of its own), the list holds.
     ``pooling``: ``mean`` over the text's tokens; ``cls`` the first token; ``last_token`` the last;
     ``pooler`` the model's own pooler (depth 1 only); ``mean_padded`` the mean over a fixed length,
     padding included, only to reproduce others' figures.
@@ -96,7 +100,8 @@ class BackboneSpec:
     for local files. ``post_norm``: depth 1 is read after the final norm. ``template`` surrounds
     each text, which stands for ``{text}`` in it. ``count_special_tokens``: whether the tokens that
     the tokenizer adds count in ``mean``. ``config_digest``: of a local model's configuration and,
-    where it runs code of its own, that code. ``location``: hub id, folder, or ``package:NAME``.
+    where it runs code of its own, that code. ``normalise``: every vector is brought to length 1.
+    ``location``: hub id, folder, or ``package:NAME``.
     """
 
     model: str
@@ -116,6 +121,7 @@ class BackboneSpec:
     trust_remote_code: bool = False
     config_digest: str | None = None
     extractor_version: int = EXTRACTOR_VERSION
+    normalise: bool = False
 
     def __post_init__(self) -> None:
         for value, known, what in (
@@ -141,7 +147,10 @@ class BackboneSpec:
         return self.model.rstrip("/").rpartition("/")[2]
 
     def to_json(self) -> dict[str, Any]:
-        return {**asdict(self), "reads": [str(read) for read in self.reads]}
+        """Fields younger than stores and classifiers written before them are left out where they
+        change nothing, so that those stay what they are."""
+        told = {**asdict(self), "reads": [str(read) for read in self.reads]}
+        return {k: v for k, v in told.items() if k not in _ADDED or v != _ADDED[k]}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> BackboneSpec:

@@ -10,7 +10,9 @@ from pathlib import Path
 
 from llmembed.errors import ModelError
 
-_TOKENIZER_FILES = (
+MODULES = "modules.json"
+INDEX = "model.safetensors.index.json"
+TOKENIZER_FILES = (
     "added_tokens.json",
     "bpe.codes",
     "merges.txt",
@@ -28,7 +30,8 @@ _TOKENIZER_FILES = (
 
 
 def local_folder(location: str) -> Path | None:
-    """The folder that ``location`` names, or None where it is a hub id.
+    """The folder that ``location`` names, or None where it is a hub id. Where sentence-transformers
+    wrote the transformer into a folder inside (``0_Transformer``), that one.
 
     ``package:NAME`` is looked up in the installed distribution's list of files, so none of its
     code is imported. Raises ``ModelError`` when the package is missing or holds no weights.
@@ -36,7 +39,7 @@ def local_folder(location: str) -> Path | None:
     kind, _, name = location.partition(":")
     if kind != "package":
         folder = Path(location).expanduser()
-        return folder.resolve() if folder.is_dir() else None
+        return _transformer_in(folder.resolve()) if folder.is_dir() else None
     try:
         distribution = metadata.distribution(name)
     except metadata.PackageNotFoundError:
@@ -48,6 +51,22 @@ def local_folder(location: str) -> Path | None:
         if file.name == "model.safetensors":
             return Path(str(distribution.locate_file(file))).parent
     raise ModelError(f"the installed package {name} holds no model.safetensors: reinstall it")
+
+
+def _transformer_in(folder: Path) -> Path:
+    if (folder / "config.json").is_file() or not (folder / MODULES).is_file():
+        return folder
+    try:
+        inside = folder / json.loads((folder / MODULES).read_text(encoding="utf-8"))[0]["path"]
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise ModelError(f"{folder / MODULES} can't be read: {error!r}") from error
+    return inside if (inside / "config.json").is_file() else folder
+
+
+def whole_of(folder: Path) -> Path:
+    """The folder of the whole model, which ``folder`` may be the transformer of."""
+    inside = not (folder / MODULES).is_file() and (folder.parent / MODULES).is_file()
+    return folder.parent if inside and _transformer_in(folder.parent) == folder else folder
 
 
 @lru_cache(maxsize=256)
@@ -67,7 +86,7 @@ def weight_files(folder: Path) -> list[Path]:
     single = folder / "model.safetensors"
     if single.is_file():
         return [single]
-    index = folder / "model.safetensors.index.json"
+    index = folder / INDEX
     if index.is_file():
         names = json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()
         return [folder / name for name in sorted(set(names))]
@@ -92,7 +111,7 @@ def weights_sha256(folder: Path) -> str:
 
 def tokenizer_sha256(folder: Path) -> str:
     """Over the names and contents of the tokenizer's files."""
-    return _digest([folder / name for name in _TOKENIZER_FILES if (folder / name).is_file()])
+    return _digest([folder / name for name in TOKENIZER_FILES if (folder / name).is_file()])
 
 
 def config_sha256(folder: Path, *, code: bool) -> str:

@@ -14,6 +14,7 @@ from typing import IO, TYPE_CHECKING, Any
 from uuid import uuid4
 
 from llmembed.errors import StoreError
+from llmembed.metering.disk import room_for
 
 if TYPE_CHECKING:
     import pyarrow.fs as pafs
@@ -98,7 +99,8 @@ class Folder:
 
     def write(self, name: str, content: bytes) -> None:
         """Leaves the whole file or none, whenever the process is killed: written aside, synced
-        and renamed on disk; one upload on s3, where nothing is seen before it is complete."""
+        and renamed on disk; one upload on s3, where nothing is seen before it is complete. Raises
+        ``StoreError`` where the disk is full."""
         if self.local is None:
             system, path = self.remote
             system.create_dir(path, recursive=True)
@@ -108,11 +110,12 @@ class Folder:
         self.local.mkdir(parents=True, exist_ok=True)
         aside = self.local / f"{ASIDE}{name}-{uuid4().hex[:12]}"
         try:
-            with aside.open("wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            aside.replace(self.local / name)
+            with room_for(self.local, len(content), f"the file {name}"):
+                with aside.open("wb") as file:
+                    file.write(content)
+                    file.flush()
+                    os.fsync(file.fileno())
+                aside.replace(self.local / name)
         finally:
             aside.unlink(missing_ok=True)
         _sync(self.local)

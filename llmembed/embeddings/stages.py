@@ -14,12 +14,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from llmembed.contract import Stage, Usage
 from llmembed.embeddings.keys import from_bytes
 from llmembed.embeddings.parts import Part
 from llmembed.embeddings.store import Store
+from llmembed.errors import ModelError
 
 if TYPE_CHECKING:
     from llmembed.backbones import BackboneSpec
@@ -92,6 +94,7 @@ class Extract:
             batch = TokenisedBatch.from_arrow(table)
             before = (backbone.work.tokens, backbone.work.positions)
             vectors = backbone.embed(batch)
+            kept = set_aside(vectors, batch.kept, self.spec.label)
             meter.count(tokens=int(batch.kept.sum()))
             usage = sum(_tokenising(table, opened), start=meter.lap())
             tokens = backbone.work.tokens - before[0]
@@ -99,7 +102,7 @@ class Extract:
             store.add(
                 Part(
                     keys=from_bytes(b"".join(table.column("key").to_pylist())),
-                    tokens=batch.kept.astype(np.int32),
+                    tokens=kept.astype(np.int32),
                     full_tokens=batch.full.astype(np.int32),
                     vectors=vectors.reshape(len(vectors), -1),
                     usage=usage,
@@ -109,7 +112,7 @@ class Extract:
             return pa.table(
                 {
                     "key": table.column("key"),
-                    "tokens": pa.array(batch.kept),
+                    "tokens": pa.array(kept),
                     "began": pa.repeat(began, len(batch)),
                     "ended": pa.repeat(time.time(), len(batch)),
                     LOADING: _first(
@@ -119,6 +122,28 @@ class Extract:
             )
 
         return work
+
+
+def set_aside(
+    vectors: npt.NDArray[np.float32], kept: npt.NDArray[np.int64], label: str
+) -> npt.NDArray[np.int64]:
+    """``kept`` with 0 for each text whose vectors (N, R, D) are not finite, which become 0 in
+    place: nothing was read of such a text, and a part says so by its tokens.
+
+    Raises ``ModelError`` where that is every one of several texts: the model or its dtype is at
+    fault, not a text.
+    """
+    flat = vectors.reshape(len(vectors), -1)
+    unread = np.logical_not(np.isfinite(flat).all(axis=1))
+    if not unread.any():
+        return kept
+    if len(unread) > 1 and unread.all():
+        raise ModelError(
+            f"the backbone {label} gave vectors that are not finite (NaN or infinite) for all of "
+            f"{len(unread)} texts; try another dtype, for example float32"
+        )
+    vectors[unread] = 0
+    return np.where(unread, 0, kept)
 
 
 def loading_of(receipt: pa.Table) -> Usage:

@@ -65,7 +65,11 @@ class BackboneSettings(Settings):
     max_tokens: int | None = Field(None, ge=2)
     long_texts: Literal["cut", "head_tail", "windows"] | None = None
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    template: str | None = None
+    template: str | None = Field(None, description="what surrounds a text, `{text}` in it")
+    prompt: str | None = Field(
+        None, description="one of the model's own, such as query or document; or none"
+    )
+    normalise: bool | None = Field(None, description="vectors of length 1; null: as the model says")
     trust_remote_code: bool = False
 
 

@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from llmembed.backbones.backbone import quiet_loading
+from llmembed.backbones.folder_checks import loading
 from llmembed.contract import Task
 from llmembed.errors import ModelError
 from llmembed.finetuning.rows import NO_LABEL
@@ -169,14 +170,10 @@ def start(
         for name in ("hidden_dropout_prob", "attention_probs_dropout_prob", "attention_dropout"):
             if hasattr(config, name):
                 setattr(config, name, dropout)
-    try:
-        with quiet_loading():
-            encoder: Any = AutoModel.from_pretrained(
-                folder, revision=revision, config=config, dtype=dtype, use_safetensors=True
-            )
-    except (OSError, ValueError) as error:
-        reason = (str(error).strip().splitlines() or [repr(error)])[0]
-        raise ModelError(f"{folder} can't be loaded from safetensors: {reason}") from error
+    with loading(folder), quiet_loading():
+        encoder: Any = AutoModel.from_pretrained(
+            folder, revision=revision, config=config, dtype=dtype, use_safetensors=True
+        )
     return HeadedEncoder(encoder, tasks, pooling=pooling)
 
 

@@ -10,6 +10,7 @@ from llmembed.errors import ConfigError
 from llmembed.experiment import BackboneSettings, Experiment
 from llmembed.methods.settings import MethodSettings, whole
 from llmembed.mistakes import suggest
+from llmembed.pipelines.console import console
 from llmembed.pipelines.generators import Generators
 from llmembed.texts import BENCHMARKS
 
@@ -17,6 +18,10 @@ if TYPE_CHECKING:
     from llmembed.backbones import BackboneSpec, View
     from llmembed.backbones.spec import Dtype
     from llmembed.generation import Generator
+
+
+OWN = "own"
+"""In a view's words: the pooling that the model's own files name."""
 
 
 class Assembler:
@@ -166,7 +171,7 @@ class Assembler:
         return View(backbone=self._spec(backbone), reads=reads)
 
     def _words(self, words: str, key: str) -> tuple[str, tuple[Any, ...]]:
-        from llmembed.backbones import parse_reads
+        from llmembed.backbones import own_reads, parse_reads
 
         backbone, _, reads = words.strip().partition(" ")
         if backbone not in self._experiment.backbones:
@@ -176,6 +181,8 @@ class Assembler:
             raise ConfigError(
                 f"{key}: {words!r} names no reads; write for example `{backbone} mean:1-5`"
             )
+        if reads.strip() == OWN:
+            reads = own_reads(self._experiment.backbones[backbone].model)
         try:
             return backbone, parse_reads(reads)
         except ConfigError as error:
@@ -183,7 +190,7 @@ class Assembler:
 
     def _spec(self, name: str) -> BackboneSpec:
         if name not in self._specs:
-            from llmembed.backbones import resolve
+            from llmembed.backbones import how_read, resolve
 
             settings: BackboneSettings = self._experiment.backbones[name]
             reads: list[Any] = (
@@ -201,8 +208,12 @@ class Assembler:
                 long_texts=settings.long_texts,
                 dtype=self._dtype(settings),
                 template=settings.template,
+                prompt=settings.prompt,
+                normalise=settings.normalise,
                 trust_remote_code=settings.trust_remote_code,
             )
+            if (told := how_read(self._specs[name], settings.model)) is not None:
+                console().print(told, style="dim", markup=False)
         return self._specs[name]
 
     def _dtype(self, settings: BackboneSettings) -> Dtype | Literal["auto"]:

@@ -42,7 +42,7 @@ class FusedClassifier(OverViews):
     def parameters_trained(self) -> int:
         return self.head.parameters_trained
 
-    def predict_views(
+    def answer_views(
         self, views: Mapping[str, np.ndarray], texts: Sequence[str]
     ) -> dict[str, Prediction]:
         if self.lexical is not None:

@@ -43,7 +43,7 @@ class ProbeClassifier(OverViews):
     def parameters_trained(self) -> int:
         return parameters_of(self.linears)
 
-    def predict_views(
+    def answer_views(
         self, views: Mapping[str, np.ndarray], texts: Sequence[str]
     ) -> dict[str, Prediction]:
         return answers(self.tasks, self.linears, self.features_of_views(views, texts))

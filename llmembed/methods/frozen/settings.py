@@ -39,7 +39,7 @@ class ProbeSettings(MethodSettings):
     kind: Literal["probe"]
     cost: ClassVar[int] = 10
     classifier: ClassVar[str] = "llmembed.methods.frozen.probe:ProbeClassifier"
-    view: str = Field("encoder mean:1", description="backbone and reads")
+    view: str = Field("encoder own", description="backbone and reads; own: as the model says")
     inverse_penalties: Penalties = [0.003, 0.03, 0.3]
 
     def views_read(self, key: str, named: Mapping[str, str]) -> dict[str, str]:

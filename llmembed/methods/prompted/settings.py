@@ -18,7 +18,7 @@ class PromptedSettings(MethodSettings):
     generator: str = Field("llm", description="one of `generators`")
     k: int | None = Field(None, ge=0, description="demonstrations shown")
     demonstrations: Literal["none", "random", "nearest"] | None = None
-    view: str = Field("encoder mean:1", description="in which the nearest are found")
+    view: str = Field("encoder own", description="in which the nearest are found")
     invalid: Literal["wrong", "retry", "nearest"] = Field(
         "wrong", description="what becomes of answers that can't be read"
     )
