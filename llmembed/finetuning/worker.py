@@ -102,7 +102,7 @@ def _digest(told: Any) -> str:
 def load_tokeniser(folder: str, revision: str | None = None) -> Any:
     from transformers import AutoTokenizer
 
-    return AutoTokenizer.from_pretrained(folder, revision=revision)
+    return AutoTokenizer.from_pretrained(folder, revision=revision, trust_remote_code=False)
 
 
 def run(

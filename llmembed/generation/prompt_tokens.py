@@ -34,7 +34,9 @@ class PromptTokeniser:
         from transformers import AutoTokenizer
 
         try:
-            return AutoTokenizer.from_pretrained(self.location, revision=self.revision)
+            return AutoTokenizer.from_pretrained(
+                self.location, revision=self.revision, trust_remote_code=False
+            )
         except (OSError, ValueError) as error:
             raise ModelError(f"{self.location} holds no tokenizer that can be read") from error
 
