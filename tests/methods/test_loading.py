@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 import pickle
@@ -21,7 +22,7 @@ import llmembed
 from llmembed.backbones import View, parse_reads
 from llmembed.cluster import LocalRuntime
 from llmembed.contract import Examples, Silent, Task
-from llmembed.errors import ConfigError, ModelError
+from llmembed.errors import ConfigError, LlmembedError, ModelError
 from llmembed.generation.building import build_generator
 from llmembed.methods import load
 from llmembed.methods.asked import InvalidAnswers
@@ -268,6 +269,28 @@ def test_an_address_is_the_one_that_was_allowed(server, prompt):
     with loading(Allowed(endpoints=("http://GATE.example:80/v1",))) as granted:
         load(folder)
     assert granted == ["asks m at http://gate.example/v1, without a key"]
+
+
+def test_an_allowed_address_does_not_send_texts_on(server, prompt):
+    class SendsOn(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["content-length"]))
+            self.send_response(307)
+            self.send_header("location", f"{server.url}/chat/completions")
+            self.send_header("content-length", "0")
+            self.end_headers()
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), SendsOn) as other:
+        threading.Thread(target=other.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{other.server_port}/v1"
+        classifier = load(prompt(base_url=address, retries=0), Allowed(endpoints=(address,)))
+        with contextlib.suppress(LlmembedError):  # refused, or an answer that can't be read
+            assert classifier.predict(["oil"])["topic"].invalid.all()
+        other.shutdown()
+    assert server.calls == []
 
 
 @pytest.mark.parametrize(
