@@ -24,6 +24,7 @@ LINES = [
     {"methods", "evaluation", "tracking", "cluster"},
     {"embeddings", "generation", "finetuning"},
     {"texts", "backbones", "fusion", "heads", "metering", "prompts"},
+    {"permissions"},
     {"contract", "errors"},
     {"sharding", "usage", "plugins", "mistakes", "settings"},
 ]

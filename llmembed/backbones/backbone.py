@@ -210,10 +210,9 @@ def load_model(spec: BackboneSpec, device: torch.device) -> Any:
     """The bare model of ``spec``, without a head, in its dtype and in evaluation mode."""
     from transformers import AutoModel
 
-    folder = weights.local_folder(spec.location)
-    if folder is None and spec.weights_sha256 is not None:
-        raise ModelError(f"there is no folder {spec.location}, where {spec.label}'s weights were")
+    folder = weights.needed_folder(spec.location, spec.weights_sha256)
     if folder is not None:
+        weights.check_plain(folder)
         check_weights(spec.location, spec.weights_sha256, weights.weights_sha256(folder))
         config = weights.config_sha256(folder, code=spec.trust_remote_code)
         check_weights(spec.location, spec.config_digest, config, what="configuration")

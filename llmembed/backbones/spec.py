@@ -9,7 +9,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, get_args
 
+from llmembed.backbones import weights
 from llmembed.errors import ConfigError
+from llmembed.permissions import check_code
 
 Pooling = Literal["mean", "cls", "pooler", "last_token", "mean_padded"]
 LongTexts = Literal["cut", "head_tail", "windows"]
@@ -18,6 +20,7 @@ Dtype = Literal["float32", "bfloat16", "float16"]
 POOLINGS: tuple[str, ...] = get_args(Pooling)
 LONG_TEXTS: tuple[str, ...] = get_args(LongTexts)
 DTYPES: tuple[str, ...] = get_args(Dtype)
+ATTENTIONS = ("sdpa", "eager")
 
 EXTRACTOR_VERSION = 2
 """Raised whenever the same spec would give other numbers than before."""
@@ -127,6 +130,8 @@ class BackboneSpec:
         for value, known, what in (
             (self.long_texts, LONG_TEXTS, "rule for long texts"),
             (self.dtype, DTYPES, "dtype"),
+            # Of another name transformers would fetch a kernel from the hub and run it.
+            (self.attention, ATTENTIONS, "attention"),
         ):
             if value not in known:
                 raise ConfigError(f"unknown {what} {value!r}; known are {', '.join(known)}")
@@ -154,13 +159,20 @@ class BackboneSpec:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> BackboneSpec:
+        """What ``to_json`` wrote. Raises ``ModelError`` for a model whose code or download was not
+        allowed: see ``llmembed.permissions``."""
         unknown = set(data) - {field.name for field in fields(cls)}
         if unknown:
             raise ConfigError(
                 f"a backbone's spec has unknown fields: {', '.join(sorted(unknown))}; "
                 "it was written by another version of llmembed"
             )
-        return cls(**{**data, "reads": parse_reads(" ".join(data["reads"]))})
+        spec = cls(**{**data, "reads": parse_reads(" ".join(data["reads"]))})
+        if spec.trust_remote_code:
+            check_code(spec.label, spec.location)
+        if spec.weights_sha256 is None:  # else it is read from a folder or not at all
+            weights.check_location(spec.location, spec.revision)
+        return spec
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -233,7 +233,7 @@ class Tokeniser:
 
 def load_tokenizer(spec: BackboneSpec) -> Any:
     """The Hugging Face tokenizer of ``spec``, checked against its digest."""
-    folder = weights.local_folder(spec.location)
+    folder = weights.needed_folder(spec.location, spec.weights_sha256)
     if folder is not None:
         check_weights(
             f"{spec.location}'s tokenizer", spec.tokenizer_digest, weights.tokenizer_sha256(folder)

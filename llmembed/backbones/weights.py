@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 from llmembed.errors import ModelError
+from llmembed.permissions import check_hub, shown
 
 MODULES = "modules.json"
 INDEX = "model.safetensors.index.json"
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(?:/[\w.-]+)?", re.ASCII)
+_COMMIT = re.compile(r"[0-9a-f]{40}")
 TOKENIZER_FILES = (
     "added_tokens.json",
     "bpe.codes",
@@ -67,6 +72,57 @@ def whole_of(folder: Path) -> Path:
     """The folder of the whole model, which ``folder`` may be the transformer of."""
     inside = not (folder / MODULES).is_file() and (folder.parent / MODULES).is_file()
     return folder.parent if inside and _transformer_in(folder.parent) == folder else folder
+
+
+def needed_folder(location: str, weights_sha256: str | None) -> Path | None:
+    """The folder that ``location`` names, None for a hub id. Raises ``ModelError`` where files of a
+    known sha256 are gone: nothing is fetched in their place."""
+    folder = local_folder(location)
+    if folder is None and weights_sha256 is not None:
+        raise ModelError(f"there is no folder {location}, where the model's weights were")
+    return folder
+
+
+def check_location(location: str, revision: str | None, *, file: str = "config.json") -> None:
+    """Of a saved classifier's model: raise ``ModelError`` where it would be fetched from the hub,
+    and that was not allowed. One that lies here, or in the hub's cache (known by ``file``), and a
+    preset by its commit are not asked for."""
+    from llmembed.backbones.presets import preset_of
+
+    if local_folder(location) is not None:
+        return
+    if _HUB_ID.fullmatch(location) is None:
+        raise ModelError(
+            f"the classifier's model {shown(location)} is neither a folder here nor a hub id"
+        )
+    if preset_of(location) is not None and _COMMIT.fullmatch(revision or ""):
+        return
+    from huggingface_hub import try_to_load_from_cache
+
+    if not isinstance(try_to_load_from_cache(location, file, revision=revision), str):
+        check_hub(location, revision)
+
+
+def check_plain(folder: Path) -> None:
+    """Raise ``ModelError`` where a model's folder names another model instead of its own, or code
+    for its attention, either of which transformers would fetch from the hub."""
+    file = folder / "config.json"
+    if not file.is_file():
+        raise ModelError(f"{folder} holds no config.json")
+    if _names_a_kernel(json.loads(file.read_text(encoding="utf-8"))):
+        raise ModelError(
+            f"{folder}/config.json takes its attention from the hub, which is code and is never "
+            "run: leave attn_implementation out of it"
+        )
+
+
+def _names_a_kernel(config: Any) -> bool:
+    if isinstance(config, dict):
+        for name, value in config.items():
+            if name.endswith("attn_implementation") and "/" in json.dumps(value):
+                return True
+        return any(map(_names_a_kernel, config.values()))
+    return isinstance(config, list) and any(map(_names_a_kernel, config))
 
 
 @lru_cache(maxsize=256)

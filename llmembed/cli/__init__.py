@@ -103,6 +103,7 @@ def _run(options: argparse.Namespace) -> int:
             json_path=options.json,
         )
     elif options.command == "predict":
+        from llmembed.permissions import Allowed
         from llmembed.pipelines.predict import predict
 
         predict(
@@ -124,6 +125,12 @@ def _run(options: argparse.Namespace) -> int:
             address=options.address,
             local=options.local,
             json_path=options.json,
+            allowed=Allowed(
+                remote_code=options.trust_remote_code,
+                hub=options.allow_hub,
+                endpoints=tuple(options.allow_endpoint),
+                by="command",
+            ),
         )
     elif options.command == "tune":
         return _tune(options)
@@ -216,7 +223,13 @@ def _serve(options: argparse.Namespace) -> None:
         if twice:
             raise UserError(f"name the models once: as words or by {min(twice)}=, not both")
         given["models"] = names
-    for key, value in (("files", options.files), ("tracking_uri", options.tracking_uri)):
+    for key, value in (
+        ("files", options.files),
+        ("tracking_uri", options.tracking_uri),
+        ("allow.endpoints", options.allow_endpoint or None),
+        ("allow.hub", options.allow_hub or None),
+        ("allow.remote_code", options.trust_remote_code or None),
+    ):
         if value is not None:
             given[key] = value
     start(load_settings(given), host=options.host, port=options.port, address=options.address)

@@ -115,6 +115,7 @@ def parser() -> argparse.ArgumentParser:
         metavar=("PROMPT", "ANSWER"),
         help="USD for 1000 tokens (default: 0.002 each)",
     )
+    _permissions(predict)
     _runtime_options(predict)
 
     serve = commands.add_parser("serve", help="put registered classifiers online")
@@ -137,6 +138,8 @@ def parser() -> argparse.ArgumentParser:
         "--address", metavar="RAY", help="a running Ray cluster; default: start one here"
     )
 
+    _permissions(serve)
+
     report = commands.add_parser("report", help="print a stored leaderboard again")
     report.add_argument(
         "leaderboard", nargs="?", metavar="FILE", help="default: the newest one stored"
@@ -149,6 +152,24 @@ def parser() -> argparse.ArgumentParser:
     )
     _runtime_options(doctor)
     return top
+
+
+def _permissions(command: argparse.ArgumentParser) -> None:
+    group = command.add_argument_group("what a classifier may do besides answering by its weights")
+    group.add_argument(
+        "--allow-endpoint",
+        action="append",
+        default=[],
+        metavar="URL[=VARIABLE]",
+        help="ask the endpoint it was fitted with, with the key in this environment variable "
+        "(=none: without a key); repeat it for several",
+    )
+    group.add_argument(
+        "--allow-hub", action="store_true", help="fetch models that are not in the hub's cache here"
+    )
+    group.add_argument(
+        "--trust-remote-code", action="store_true", help="run the Python code of its backbone"
+    )
 
 
 def _dry_run(command: argparse.ArgumentParser) -> None:

@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from llmembed.backbones import weights
 from llmembed.backbones.backbone import quiet_loading
 from llmembed.backbones.folder_checks import loading
 from llmembed.contract import Task
@@ -182,10 +183,11 @@ def read(folder: Path, device: torch.device, dtype: torch.dtype = torch.float32)
     from transformers import AutoModel
 
     try:
+        weights.check_plain(folder / "encoder")
         told = json.loads((folder / SETTINGS_FILE).read_text(encoding="utf-8"))
         with quiet_loading():
             encoder: Any = AutoModel.from_pretrained(
-                folder / "encoder", dtype=dtype, use_safetensors=True
+                folder / "encoder", dtype=dtype, use_safetensors=True, trust_remote_code=False
             )
         heads = load_file(folder / HEADS_FILE)
     except (OSError, ValueError) as error:

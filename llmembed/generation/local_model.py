@@ -252,10 +252,9 @@ def _load(spec: LocalSpec, device: torch.device) -> Any:
     from transformers import AutoModelForCausalLM
 
     automatic: Any = AutoModelForCausalLM
-    folder = weights.local_folder(spec.location)
-    if folder is None and spec.weights_sha256 is not None:
-        raise ModelError(f"there is no folder {spec.location}, where {spec.model}'s weights were")
+    folder = weights.needed_folder(spec.location, spec.weights_sha256)
     if folder is not None:
+        weights.check_plain(folder)
         check_weights(spec.location, spec.weights_sha256, weights.weights_sha256(folder))
     dtype = getattr(torch, spec.dtype)
     more = _over_gpus(spec, device)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 from llmembed.contract import Classifier, Stage, Usage
 from llmembed.errors import ConfigError, DataError
+from llmembed.permissions import Allowed, loading
 from llmembed.pipelines.console import check_writable, console, say_assumed, write_json
 from llmembed.pipelines.predict.claim import check_apart, claim, clear, digest_of, identity_of
 from llmembed.pipelines.runtime import make_runtime, tracking_files
@@ -62,11 +63,14 @@ def predict(
     address: str | None = None,
     local: bool = False,
     json_path: str | None = None,
+    allowed: Allowed | None = None,
 ) -> Predicted:
     """Label every text of ``data`` with ``model`` and write ``output``: a file, or a folder of
     parts, here or in an object store; columns of ``keep`` are handed on. ``delimiter`` and
     ``encoding``: of the files, where they don't tell (see ``texts.Form``). ``unknown_below``: a
     score, or ``chosen`` for the one by which validation promises the experiment's wanted precision.
+    ``allowed``: what the classifier may do besides computing with its weights; what it then does is
+    said before anything is labelled.
 
     A classifier that asks an endpoint does so from this process alone, chunk by chunk, and every
     answer is kept among the files as it comes: killed and started again, nothing kept is paid
@@ -78,7 +82,7 @@ def predict(
         ConfigError: ``output`` has no known ending, or holds the labels of another run.
         DataError: ``data`` can't be read, or more than ``max_bad_fraction`` of its rows are bad;
             the labels of the others are then kept for the next run.
-        ModelError: ``model`` can't be found.
+        ModelError: ``model`` can't be found, or wants what was not allowed.
     """
     from llmembed.methods import load
     from llmembed.pipelines.generators import cache_of
@@ -90,6 +94,7 @@ def predict(
     from llmembed.texts import Form, readers
 
     start = time.perf_counter()
+    allowed = allowed or Allowed()
     suffix = PurePosixPath(output).suffix
     if suffix not in ("", *FORMATS):
         raise ConfigError(f"--output {output}: write {', '.join(FORMATS)} or a folder")
@@ -104,7 +109,10 @@ def predict(
     with make_runtime(files=files, address=address, local=local) as runtime:
         place = tracking_files(runtime.files)
         folder = find_classifier(model, files=place, tracking_uri=tracking_uri)
-        classifier = load(folder)
+        with loading(allowed) as granted:
+            classifier = load(folder)
+        for line in granted:
+            console().print(f"the classifier {line}", markup=False, soft_wrap=True)
         of_a_run, proviso = settings_of_a_run(
             classifier,
             folder,
@@ -155,6 +163,7 @@ def predict(
             scores=scores,
             unknown_below=below,
             of_a_run=of_a_run,
+            allowed=allowed,
         )
         labeller = make() if paying else None
         # Whatever asks an endpoint shares one budget, one limit of calls at once and one cache.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from llmembed.contract import UNKNOWN, Classifier, Prediction, Reader, Task
+from llmembed.permissions import Allowed
 from llmembed.pipelines.predict.endpoint import load_for_run
 from llmembed.pipelines.predict.parts import Parts, part_name
 
@@ -50,7 +51,7 @@ class Chunks:
 class MakeLabeller:
     """Picklable; makes the labeller inside a worker. ``content``: file name -> bytes of the
     classifier's folder, or None where ``folder`` itself can be read by every worker. ``keep``:
-    columns of the data handed on. ``of_a_run``: see ``answering.load_for_run``."""
+    columns of the data handed on. ``of_a_run`` and ``allowed``: see ``endpoint.load_for_run``."""
 
     folder: str
     content: Mapping[str, bytes] | None
@@ -59,6 +60,7 @@ class MakeLabeller:
     scores: bool
     unknown_below: Mapping[str, float]
     of_a_run: Mapping[str, Any] = field(default_factory=dict)
+    allowed: Allowed = field(default_factory=Allowed)
 
     @classmethod
     def of(
@@ -70,6 +72,7 @@ class MakeLabeller:
         scores: bool,
         unknown_below: Mapping[str, float],
         of_a_run: Mapping[str, Any],
+        allowed: Allowed,
     ) -> MakeLabeller:
         files = [path for path in folder.rglob("*") if path.is_file()]
         small = sum(path.stat().st_size for path in files) <= SHIP_AT_MOST
@@ -81,17 +84,23 @@ class MakeLabeller:
             scores=scores,
             unknown_below=unknown_below,
             of_a_run=of_a_run,
+            # Loaded where the command runs: what lay in that machine's cache may be fetched here.
+            allowed=replace(allowed, hub=True),
         )
 
     def __call__(self) -> Labeller:
         if self.content is None:
-            return Labeller(classifier=load_for_run(self.folder, self.of_a_run), settings=self)
+            return self._labeller(self.folder)
         with tempfile.TemporaryDirectory() as folder:
             for name, content in self.content.items():
                 path = Path(folder, name)
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(content)
-            return Labeller(classifier=load_for_run(folder, self.of_a_run), settings=self)
+            return self._labeller(folder)
+
+    def _labeller(self, folder: str) -> Labeller:
+        classifier = load_for_run(folder, self.of_a_run, self.allowed)
+        return Labeller(classifier=classifier, settings=self)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,6 +19,7 @@ from llmembed.metering import Prices
 from llmembed.methods import load
 from llmembed.methods.prompted.carp import Carp
 from llmembed.methods.prompted.voting import Rounds
+from llmembed.permissions import Allowed
 from llmembed.texts import Corpus
 
 
@@ -76,7 +77,7 @@ def test_the_whole_of_carp_costs_what_the_server_counted(server, view, runtime, 
     assert second.usage.prompt_tokens == result.usage.prompt_tokens
     assert again.generator.paid().calls == 0
     saved[0].save(tmp_path / "saved")
-    loaded = load(tmp_path / "saved")
+    loaded = load(tmp_path / "saved", Allowed(endpoints=(server.url,)))
     assert loaded.predict([corpus.test.texts[0]])["topic"].labels.tolist() == [0]
 
 

@@ -25,6 +25,7 @@ from llmembed.errors import BudgetError, ConfigError, ModelError
 from llmembed.generation import ResponseCache
 from llmembed.generation.building import build_generator
 from llmembed.methods.prompted.prompt import Prompting
+from llmembed.permissions import Allowed
 from llmembed.pipelines.predict import predict
 from llmembed.pipelines.predict.command import CHUNK_ROWS
 
@@ -67,6 +68,10 @@ def model(server: OpenAIServer, tmp_path: Path) -> str:
     return str(save(tmp_path / "model", described))
 
 
+def allowing(server: OpenAIServer) -> Allowed:
+    return Allowed(endpoints=(server.url,))
+
+
 def write(path: Path, rows: int) -> Path:
     with path.open("w", newline="") as file:
         csv.writer(file).writerows([["text"], *([text_of(row)] for row in range(rows))])
@@ -86,6 +91,7 @@ def right(rows: int) -> list[str]:
 def test_killed_in_the_middle_and_resumed_without_paying_twice(server, model, tmp_path):
     data, output = write(tmp_path / "a.csv", ROWS), tmp_path / "labels"
     words = ["--model", model, "--data", str(data), "--output", str(output)]
+    words += ["--allow-endpoint", server.url]
     process = subprocess.Popen(
         [sys.executable, "-m", "llmembed", "predict", *words, "--files", str(tmp_path / "files")],
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
@@ -108,7 +114,7 @@ def test_killed_in_the_middle_and_resumed_without_paying_twice(server, model, tm
     assert first - 8 <= kept <= first, "all but those under way"
     done = predict(
         model=model, data=[str(data)], text_column="text", output=str(output),
-        files=str(tmp_path / "files"),
+        files=str(tmp_path / "files"), allowed=allowing(server),
     )  # fmt: skip
     assert (done.rows, done.reused_rows, done.unread_rows) == (ROWS, CHUNK_ROWS, 0)
     assert done.paid.calls == len(server.calls) - first == ROWS - kept
@@ -126,6 +132,7 @@ def test_the_budget_is_held_over_all_chunks(server, model, tmp_path, capsys):
         "text_column": "text",
         "output": str(tmp_path / "labels"),
         "files": str(tmp_path / "files"),
+        "allowed": allowing(server),
     }
     predict(**{**settings, "data": [str(write(tmp_path / "b.csv", 2))],
                "output": str(tmp_path / "two.csv")})  # fmt: skip
@@ -155,6 +162,7 @@ def test_a_server_that_goes_down_stops_the_run_and_one_lost_call_does_not(server
         "text_column": "text",
         "output": str(tmp_path / "labels.jsonl"),
         "files": str(tmp_path / "files"),
+        "allowed": allowing(server),
     }
     server.fail(*[""] * 10, *["500"] * 100)
     with pytest.raises(ModelError, match="no answer to 20 calls in a row"):
@@ -171,7 +179,7 @@ def test_a_server_that_goes_down_stops_the_run_and_one_lost_call_does_not(server
     assert all(row["label"] in (None, want) for row, want in zip(rows, right(60), strict=True))
 
 
-def test_limits_that_hold_nothing_are_refused(model, tmp_path):
+def test_limits_that_hold_nothing_are_refused(server, model, tmp_path):
     settings: dict[str, Any] = {
         "data": [str(write(tmp_path / "a.csv", 3))],
         "text_column": "text",
@@ -180,7 +188,7 @@ def test_limits_that_hold_nothing_are_refused(model, tmp_path):
         "files": str(tmp_path / "files"),
     }
     with pytest.raises(ConfigError, match="--budget-usd 0"):
-        predict(model=model, **settings, budget_usd=0.0)
+        predict(model=model, **settings, budget_usd=0.0, allowed=allowing(server))
     tiny = save_tiny_llama(tmp_path / "tiny")
     local = save(tmp_path / "local", {"kind": "local", "model": str(tiny)})
     with pytest.raises(ConfigError, match="asks no endpoint"):
