@@ -58,7 +58,10 @@ def main() -> int:
             )
         if served is not None:
             served.stop()
-    figures.add(**{key: sum(r[key] for r in figures["rounds"]) for key in SUMMED})
+    figures.add(
+        operations=figures["rounds"][0]["operations"],
+        **{key: sum(r[key] for r in figures["rounds"]) for key in SUMMED},
+    )
     figures.finish()
     print(json.dumps(figures, indent=1))
     return 1 if figures["server_errors"] or figures["errors"] else 0
@@ -101,7 +104,8 @@ def serve_small(folder: Path) -> Any:
     bert = save_tiny_bert(folder / "tiny-bert")
     spec = resolve(str(bert), reads="mean:1-2 cls:1", max_tokens=24, dtype="float32")
     models = [str(model) for model in fit_small(spec, folder).values()]
-    return Served({"models": models, "api_key_env": None})
+    files = str(folder / "files")  # feedback that is sent lies there, and goes with it
+    return Served({"models": models, "api_key_env": None, "files": files})
 
 
 if __name__ == "__main__":
