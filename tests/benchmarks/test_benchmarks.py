@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tiny_bert import save_tiny_bert
 
-from benchmarks.running import ROWS, Figures, command
+from benchmarks.running import ROWS, TOPICS, Figures, command
 
 ROOT = Path(__file__).parent.parent.parent
 SCRIPTS = ROOT / "benchmarks"
@@ -92,7 +93,9 @@ def check_tune(folder: Path) -> None:
 
 def check_paper_grid(folder: Path) -> None:
     out, files = folder / "out", folder / "files"
-    words = ("--out", str(out), "--files", str(files))
+    # A sweep that is gone on with reads the model it began with.
+    model = save_tiny_bert(folder / "model", " ".join(TOPICS.values()).split(), layers=5)
+    words = ("--out", str(out), "--files", str(files), "--model", str(model))
     found = run("paper_grid", folder / "first", *words)["data"]["r8"]
     assert found == json.loads((out / "paper-grid-r8.json").read_text())
     assert len(found["configurations"]) == 13 + 3 * 5 and not found["failed"]
