@@ -7,7 +7,8 @@ By default small classifiers are fitted and served here; ``--url`` names a runni
     python benchmarks/api_fuzz.py --url http://127.0.0.1:8000
 
 Every page is asked by names nobody serves and, in a second round, by that of a model served.
-Exit code 1 if any answer was a 5xx, each of which is printed with a curl command.
+Exit code 1 if any answer was a 5xx, each of which is printed with a curl command; 2 where
+schemathesis is not installed (``pip install 'llmembed[dev]'``).
 """
 
 from __future__ import annotations
@@ -22,7 +23,9 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).parent.parent
+from running import ROOT, Figures, installed, parse
+
+SUMMED = ("cases", "server_errors", "errors")
 
 
 def main() -> int:
@@ -31,28 +34,37 @@ def main() -> int:
     parser.add_argument("--examples", type=int, default=250, help="requests per page and round")
     parser.add_argument("--phases", default="examples,coverage,fuzzing", help="of schemathesis")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--json", type=Path, help="write the figures here")
-    options = parser.parse_args()
+    options = parse(parser, examples=1, phases="examples,fuzzing")
+    if not installed("schemathesis", extra="dev", without="nothing can be asked"):
+        return 2
+    figures = Figures(options.json)
+    figures.add(seed=options.seed, rounds=[])
     began = time.perf_counter()
     with tempfile.TemporaryDirectory() as temporary:
         served = None if options.url else serve_small(Path(temporary))
         url = options.url or served.url
-        rounds = [fuzz(url, name, options, Path(temporary)) for name in (None, first_model(url))]
+        for name in (None, first_model(url)):
+            report = fuzz(url, name, options, Path(temporary))
+            told = {
+                "cases": report["test_cases"]["generated"],
+                "server_errors": report["test_cases"]["with_failures"],
+                "errors": len(report["errors"]),
+                "operations": report["operations"]["tested"],
+            }
+            figures.add(
+                rounds=[*figures["rounds"], told],
+                schemathesis=report["schemathesis_version"],
+                seconds=time.perf_counter() - began,
+            )
         if served is not None:
             served.stop()
-    found = {
-        "cases": sum(r["test_cases"]["generated"] for r in rounds),
-        "server_errors": sum(r["test_cases"]["with_failures"] for r in rounds),
-        "errors": sum(len(r["errors"]) for r in rounds),
-        "operations": rounds[0]["operations"]["tested"],
-        "seconds": time.perf_counter() - began,
-        "seed": options.seed,
-        "schemathesis": rounds[0]["schemathesis_version"],
-    }
-    print(json.dumps(found, indent=1))
-    if options.json is not None:
-        options.json.write_text(json.dumps(found, indent=1) + "\n")
-    return 1 if found["server_errors"] or found["errors"] else 0
+    figures.add(
+        operations=figures["rounds"][0]["operations"],
+        **{key: sum(r[key] for r in figures["rounds"]) for key in SUMMED},
+    )
+    figures.finish()
+    print(json.dumps(figures, indent=1))
+    return 1 if figures["server_errors"] or figures["errors"] else 0
 
 
 def fuzz(url: str, name: str | None, options: argparse.Namespace, folder: Path) -> dict[str, Any]:
@@ -92,7 +104,8 @@ def serve_small(folder: Path) -> Any:
     bert = save_tiny_bert(folder / "tiny-bert")
     spec = resolve(str(bert), reads="mean:1-2 cls:1", max_tokens=24, dtype="float32")
     models = [str(model) for model in fit_small(spec, folder).values()]
-    return Served({"models": models, "api_key_env": None})
+    files = str(folder / "files")  # feedback that is sent lies there, and goes with it
+    return Served({"models": models, "api_key_env": None, "files": files})
 
 
 if __name__ == "__main__":

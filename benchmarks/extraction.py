@@ -12,14 +12,14 @@ Same texts, same model (MiniLM), same number of threads for all:
 
 ``speedup_*`` are medians of paired ratios of seconds (theirs / ours); ``ray_overhead`` is
 (ours_ray - ours) / ours by number of documents, median of the repeats. Ray's start and the loading
-of models are in none of them.
+of models are in none of them. Where sentence-transformers is not installed (``pip install
+'llmembed[bench]'``), its arms are left out.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import platform
 import statistics
 import sys
 import tempfile
@@ -30,6 +30,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow.compute as pc
+from running import Figures, installed, parse
 
 
 def main() -> int:
@@ -41,31 +42,30 @@ def main() -> int:
     from llmembed.cluster import LocalRuntime, RayRuntime
 
     spec = resolve(options.model)
-    figures: dict[str, Any] = {
-        "model": spec.label,
-        "dtype": spec.dtype,
-        "threads": options.threads,
-        "repeats": options.repeats,
-        "machine": f"{platform.processor() or platform.machine()}, {_processor()}",
-        "command": " ".join(["python", *sys.argv]),
-    }
+    figures = Figures(options.json)
+    figures.add(
+        model=spec.label,
+        dtype=spec.dtype,
+        threads=options.threads,
+        repeats=options.repeats,
+        actors=options.actors,
+    )
     with tempfile.TemporaryDirectory() as folder:
         local = LocalRuntime(folder)
         texts = _texts(options.data, max(options.documents))
         sample = _spread(texts, options.sample)
-        figures |= _against_peers(spec, sample, options, local)
-        figures |= _against_padded(_spread(texts, options.padded_sample), options, local)
+        figures.add(**_against_peers(spec, sample, options, local))
+        figures.add(**_against_padded(_spread(texts, options.padded_sample), options, local))
         with RayRuntime(folder, actors=options.actors) as ray:
-            figures["actors"] = options.actors
-            figures["ray_overhead"] = {}
-            figures["ray_seconds"] = {}
+            overhead: dict[str, float] = {}
+            seconds: dict[str, dict[str, list[float]]] = {}
             for count in options.documents:
-                overhead, seconds = _ray_cost(spec, texts[:count], options, local, ray)
-                figures["ray_overhead"][str(count)] = overhead
-                figures["ray_seconds"][str(count)] = seconds
+                overhead[str(count)], seconds[str(count)] = _ray_cost(
+                    spec, texts[:count], options, local, ray
+                )
+                figures.add(ray_overhead=overhead, ray_seconds=seconds)
+    figures.finish()
     print(json.dumps(figures, indent=1))
-    if options.json:
-        Path(options.json).write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
     return 0
 
 
@@ -76,11 +76,13 @@ def _options() -> argparse.Namespace:
     words.add_argument("--documents", type=int, nargs="+", default=[5000, 20000])
     words.add_argument("--sample", type=int, default=1000, help="texts in the comparison of peers")
     words.add_argument("--padded-sample", type=int, default=100)
+    words.add_argument("--padded-tokens", type=int, default=512)
     words.add_argument("--repeats", type=int, default=3)
     words.add_argument("--threads", type=int, default=2)
     words.add_argument("--actors", type=int, default=2)
-    words.add_argument("--json", metavar="FILE")
-    return words.parse_args()
+    # More documents than the small corpus has: some are joined from two.
+    tiny = {"documents": [40, 200], "sample": 20, "padded_sample": 12, "padded_tokens": 64}
+    return parse(words, **tiny, repeats=1, threads=1, actors=1)
 
 
 def _texts(name: str, count: int) -> list[str]:
@@ -111,30 +113,36 @@ def _spread(texts: Sequence[str], count: int) -> list[str]:
 
 
 def _against_peers(spec: Any, texts: list[str], options: Any, local: Any) -> dict[str, Any]:
-    from sentence_transformers import SentenceTransformer
+    arms: dict[str, Callable[[], float]] = {"ours": lambda: _stored(spec, texts, local)[0]}
+    compared = installed(
+        "sentence_transformers", extra="bench", without="ours is not compared with it"
+    )
+    if compared:
+        from sentence_transformers import SentenceTransformer
 
-    folder = str(_folder(spec))
-    default = SentenceTransformer(folder, device="cpu")
-    same = SentenceTransformer(folder, device="cpu", model_kwargs={"dtype": spec.dtype})
-    default.max_seq_length = same.max_seq_length = spec.max_tokens
-    arms = {
-        "ours": lambda: _stored(spec, texts, local)[0],
-        "st_default": lambda: _timed(lambda: default.encode(texts, show_progress_bar=False)),
-        "st_same_dtype": lambda: _timed(lambda: same.encode(texts, show_progress_bar=False)),
-    }
+        folder = str(_folder(spec))
+        default = SentenceTransformer(folder, device="cpu")
+        same = SentenceTransformer(folder, device="cpu", model_kwargs={"dtype": spec.dtype})
+        default.max_seq_length = same.max_seq_length = spec.max_tokens
+        arms |= {
+            "st_default": lambda: _timed(lambda: default.encode(texts, show_progress_bar=False)),
+            "st_same_dtype": lambda: _timed(lambda: same.encode(texts, show_progress_bar=False)),
+        }
     seconds = _alternate(arms, options.repeats)
     tokens = _stored(spec, texts, local)[1]
-    return {
+    found: dict[str, Any] = {
         "texts": len(texts),
         "tokens": tokens,
         "seconds": seconds,
         "tokens_per_second": {arm: tokens / statistics.median(s) for arm, s in seconds.items()},
-        "speedup_vs_sentence_transformers": _ratio(seconds["st_default"], seconds["ours"]),
-        "speedup_vs_sentence_transformers_same_dtype": _ratio(
-            seconds["st_same_dtype"], seconds["ours"]
-        ),
-        "cosine_to_fp32": _cosine(spec, texts[:200], default),
     }
+    if compared:
+        found["speedup_vs_sentence_transformers"] = _ratio(seconds["st_default"], seconds["ours"])
+        found["speedup_vs_sentence_transformers_same_dtype"] = _ratio(
+            seconds["st_same_dtype"], seconds["ours"]
+        )
+        found["cosine_to_fp32"] = _cosine(spec, texts[:200], default)
+    return found
 
 
 def _against_padded(texts: list[str], options: Any, local: Any) -> dict[str, Any]:
@@ -143,7 +151,8 @@ def _against_padded(texts: list[str], options: Any, local: Any) -> dict[str, Any
 
     from llmembed.backbones import resolve
 
-    spec = resolve(options.model, max_tokens=512)
+    longest = options.padded_tokens
+    spec = resolve(options.model, max_tokens=longest)
     folder = _folder(spec)
     tokenizer = AutoTokenizer.from_pretrained(folder)
     model = AutoModel.from_pretrained(folder, dtype=torch.float32).eval()
@@ -155,18 +164,19 @@ def _against_padded(texts: list[str], options: Any, local: Any) -> dict[str, Any
                 texts[start : start + 10],
                 padding="max_length",
                 truncation=True,
-                max_length=512,
+                max_length=longest,
                 return_tensors="pt",
             )
             states = model(**inputs, output_hidden_states=True).hidden_states
             torch.stack([state.mean(dim=1) for state in states[-5:]], dim=1)
 
-    arms = {"ours_512": lambda: _stored(spec, texts, local)[0], "padded_loop": lambda: _timed(loop)}
+    ours = f"ours_{longest}"
+    arms = {ours: lambda: _stored(spec, texts, local)[0], "padded_loop": lambda: _timed(loop)}
     seconds = _alternate(arms, options.repeats)
     return {
         "padded_texts": len(texts),
         "padded_seconds": seconds,
-        "speedup_vs_padded_loop": _ratio(seconds["padded_loop"], seconds["ours_512"]),
+        "speedup_vs_padded_loop": _ratio(seconds["padded_loop"], seconds[ours]),
     }
 
 
@@ -251,15 +261,6 @@ def _folder(spec: Any) -> Path:
     folder = local_folder(spec.location)
     assert folder is not None, "the peers load the model from a folder"
     return folder
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return "unknown processor"
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return f"{len(names)} x {names[0]}" if names else "unknown processor"
 
 
 if __name__ == "__main__":

@@ -13,13 +13,14 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+from running import Figures, parse
 
 from llmembed.contract import Trained, WorkerContext
 from llmembed.finetuning import FinetuneConfig
@@ -41,16 +42,22 @@ KILLED = "2 workers, ZeRO 3, killed"
 
 @dataclass(frozen=True, kw_only=True)
 class DiesOnce(DecoderWork):
-    """Kills its last worker once, after the first checkpoint was kept below ``mark``'s folder."""
+    """Kills its last worker once, after the first checkpoint of the run ``name`` was kept; ``mark``
+    is the file in the runtime's folder that says so."""
 
     mark: Path
+    name: str
 
     def __call__(self, context: WorkerContext) -> None:
         def report(metrics: Mapping[str, float], folder: Path | None) -> None:
             context.report(metrics, folder)
             last = context.rank == context.world_size - 1
             if folder is not None and last and not self.mark.exists():
-                while not list(self.mark.parent.rglob("checkpoint_manager_snapshot.json")):
+                end = time.monotonic() + 150
+                # Of this run alone: those before it lie in the same folder.
+                kept = f"train/{self.name}-*/checkpoint_manager_snapshot.json"
+                while not list(self.mark.parent.glob(kept)):
+                    assert time.monotonic() < end, "no checkpoint was kept"
                     time.sleep(0.1)
                 self.mark.touch()
                 os.kill(os.getpid(), 9)
@@ -137,55 +144,64 @@ def compared(found: dict[str, Any], done: Trained, first: dict[str, Any], base: 
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures here")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--data", default="massive-en")
-    parser.add_argument("--tasks", nargs="*", default=["intent", "slots"])
+    parser.add_argument("--tasks", nargs="+", default=["intent", "slots"])
     parser.add_argument("--steps", type=int, default=50)
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--width", type=int, default=256)
     parser.add_argument("--layers", type=int, default=4)
-    parser.add_argument("--ways", nargs="*", help=f"some of {', '.join(WAYS)}")
-    args = parser.parse_args()
+    parser.add_argument(
+        "--ways",
+        nargs="+",
+        choices=WAYS,
+        default=[*WAYS],
+        metavar="WAY",
+        help=f"some of {', '.join(WAYS)}",
+    )
+    args = parse(parser, steps=4, batch=4, width=32, layers=1, ways=["1 worker", KILLED])
     from llmembed.cluster import LocalRuntime, RayRuntime
 
+    result = Figures(args.json)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         work = prepared(args, folder)
+        result.add(
+            what="losses of one fine-tuning, shared out in several ways",
+            settings={
+                **work.config.to_json(),
+                "data": args.data,
+                "tasks": args.tasks,
+                "parameters": work.source.parameters,
+            },
+        )
         start = time.perf_counter()
         base = LocalRuntime(folder / "here").train(work)
         first = figures(base, time.perf_counter() - start)
         print(f"this process: {first['losses'][0]:.4f} -> {first['losses'][-1]:.4f}", flush=True)
         ways = {"this process": first}
+        result.add(ways=ways)
         with RayRuntime(folder / "files") as runtime:
-            for name in args.ways or WAYS:
+            for name in args.ways:
                 sharding = Sharding(
                     parameters=work.source.parameters, batch=args.batch, bf16=False, **WAYS[name]
                 )
                 mine: DecoderWork = work
                 if name == KILLED:
                     fields = {key: getattr(work, key) for key in work.__dataclass_fields__}
-                    mine = DiesOnce(**fields, mark=folder / "files" / "died")
+                    mark = folder / "files" / "died"
+                    mine = DiesOnce(**fields, mark=mark, name=f"way-{len(ways)}")
                 start = time.perf_counter()
                 done = runtime.train(mine, name=f"way-{len(ways)}", sharding=sharding)
                 ways[name] = figures(done, time.perf_counter() - start)
                 compared(ways[name], done, first, base)
+                result.add(ways=ways)
                 difference = ways[name]["largest_relative_difference"]
                 seconds = ways[name]["seconds"]
                 print(f"{name}: losses within {difference:.1e}, {seconds:.0f} s", flush=True)
-        result = {
-            "what": "losses of one fine-tuning, shared out in several ways",
-            "machine": {"cores": os.cpu_count(), "processor": platform.processor()},
-            "settings": {
-                **work.config.to_json(),
-                "data": args.data,
-                "tasks": args.tasks,
-                "parameters": work.source.parameters,
-            },
-            "ways": ways,
-        }
-    if args.json:
-        args.json.write_text(json.dumps(result, indent=1) + "\n")
+    result.finish()
 
 
 if __name__ == "__main__":

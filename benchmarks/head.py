@@ -17,17 +17,14 @@ they are, but logits and not softmaxed values into the cross-entropy).
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import platform
 import statistics
-import sys
 import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 from head_loops import TABLE_1, Data, alone, embedded, plain_loop, side_by_side
+from running import Figures, add_corpus, parse, use_data
 
 from llmembed.fusion import FUSIONS
 from llmembed.heads import HeadConfig
@@ -81,14 +78,15 @@ def equal_steps(data: Data, config: HeadConfig, repeats: int) -> dict[str, Any]:
     }
 
 
-def recipes(data: Data, seeds: int) -> dict[str, Any]:
+def recipes(data: Data, seeds: int, epochs: int | None) -> dict[str, Any]:
     """llmembed's defaults and the authors' settings, both through llmembed's loop."""
     makers: dict[str, Callable[..., HeadConfig]] = {"ours": HeadConfig, "authors": HeadConfig.paper}
+    fewer = {} if epochs is None else {"epochs": epochs}
     rows = []
     for fusion in TABLE_1:
         row: dict[str, Any] = {"fusion": fusion, "number": FUSIONS[fusion].number}
         for name, make in makers.items():
-            results = [alone(data, fusion, make(seed=seed)) for seed in range(seeds)]
+            results = [alone(data, fusion, make(seed=seed, **fewer)) for seed in range(seeds)]
             row[f"seconds_{name}"] = statistics.mean(seconds for seconds, _ in results)
             row[f"accuracy_{name}"] = mean_of(accuracy for _, accuracy in results)
             row[f"collapsed_{name}"] = sum(accuracy is None for _, accuracy in results)
@@ -118,22 +116,11 @@ def shown(accuracy: float | None) -> str:
     return "collapsed" if accuracy is None else f"{accuracy:.4f}"
 
 
-def command() -> str:
-    """As it was typed, without folders of this machine."""
-    words = ["python", "benchmarks/head.py", *sys.argv[1:]]
-    places = [i + 1 for i, word in enumerate(words) if word in ("--store", "--data")]
-    return " ".join(word for i, word in enumerate(words) if i not in places and i + 1 not in places)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures here")
-    parser.add_argument("--data", metavar="DIR", help="local copies of the benchmarks")
-    parser.add_argument("--corpus", default="r8", help="benchmark whose texts are used")
-    parser.add_argument("--limit", type=int, help="no more than so many texts of each part")
-    parser.add_argument("--store", type=Path, help="where embeddings are kept between runs")
+    add_corpus(parser)
     parser.add_argument("--epochs", type=int, default=40, help="epochs of the equal-step part")
     parser.add_argument("--batch", type=int, default=1024)
     parser.add_argument("--widths", type=int, nargs="+", default=list(HeadConfig().widths))
@@ -142,13 +129,16 @@ def main() -> None:
     )
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--seeds", type=int, default=1, help="0 leaves the recipes out")
-    args = parser.parse_args()
-    if args.data:
-        os.environ["LLMEMBED_DATA_DIR"] = args.data
+    parser.add_argument("--recipe-epochs", type=int, help="default: the recipes' own")
+    args = parse(
+        parser, epochs=1, batch=32, widths=[8], authors_epochs=1, repeats=1, recipe_epochs=1
+    )
+    use_data(args.data)
     import torch
 
+    figures = Figures(args.json)
     with tempfile.TemporaryDirectory() as scratch:
-        data = embedded(args.corpus, args.limit, args.store or Path(scratch))
+        data = embedded(args.corpus, args.limit, args.model, args.store or Path(scratch))
         equal = HeadConfig(
             widths=tuple(args.widths),
             batch=args.batch,
@@ -160,36 +150,31 @@ def main() -> None:
             calibrate=False,
         )
         print(f"equal steps: {equal.widths}, batch {equal.batch}, {equal.epochs} epochs")
-        result = equal_steps(data, equal, args.repeats)
+        figures.add(
+            corpus=args.corpus,
+            rows={name: len(getattr(data, name).labels) for name in ("train", "valid", "test")},
+            settings=equal.to_json(),
+            repeats=args.repeats,
+            threads=torch.get_num_threads(),
+            torch=torch.__version__,
+        )
+        figures.add(**equal_steps(data, equal, args.repeats))
         if args.authors_epochs:
             wide = HeadConfig.from_json(
                 {**equal.to_json(), "widths": [1024, 256], "epochs": args.authors_epochs}
             )
             print(f"equal steps: {wide.widths}, batch {wide.batch}, {wide.epochs} epochs")
-            result["authors_head"] = {**equal_steps(data, wide, 1), "settings": wide.to_json()}
+            figures.add(authors_head={**equal_steps(data, wide, 1), "settings": wide.to_json()})
         if args.seeds:
             print("recipes: ours, and the authors' 100 epochs")
-            result["recipes"] = recipes(data, args.seeds)
-    result = {
-        **result,
-        "corpus": args.corpus,
-        "rows": {name: len(getattr(data, name).labels) for name in ("train", "valid", "test")},
-        "settings": equal.to_json(),
-        "repeats": args.repeats,
-        "threads": torch.get_num_threads(),
-        "torch": torch.__version__,
-        "machine": platform.processor() or platform.machine(),
-        "command": command(),
-    }
+            figures.add(recipes=recipes(data, args.seeds, args.recipe_epochs))
     print(
-        f"the fifteen: loop {result['seconds_loop']:.1f} s, ours {result['seconds_ours']:.1f} s, "
-        f"{result['speedup_vs_dataloader_loop']:.2f} x (one by one "
-        f"{result['seconds_one_by_one']:.1f} s, {result['speedup_one_by_one']:.2f} x); accuracy "
-        f"{shown(result['accuracy_loop'])} and {shown(result['accuracy_ours'])}"
+        f"the fifteen: loop {figures['seconds_loop']:.1f} s, ours {figures['seconds_ours']:.1f} s, "
+        f"{figures['speedup_vs_dataloader_loop']:.2f} x (one by one "
+        f"{figures['seconds_one_by_one']:.1f} s, {figures['speedup_one_by_one']:.2f} x); accuracy "
+        f"{shown(figures['accuracy_loop'])} and {shown(figures['accuracy_ours'])}"
     )
-    if args.json:
-        args.json.parent.mkdir(parents=True, exist_ok=True)
-        args.json.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    figures.finish()
 
 
 if __name__ == "__main__":

@@ -37,8 +37,8 @@ class Data:
     test: Part
 
 
-def embedded(name: str, limit: int | None, folder: Path) -> Data:
-    """MiniLM's views of a benchmark's texts: L = means at depths 1-5, B = pooler, R = cls."""
+def embedded(name: str, limit: int | None, model: str, folder: Path) -> Data:
+    """A model's views of a benchmark's texts: L = means at depths 1-5, B = pooler, R = cls."""
     from llmembed.backbones import resolve
     from llmembed.cluster import LocalRuntime
     from llmembed.embeddings import embed
@@ -47,7 +47,7 @@ def embedded(name: str, limit: int | None, folder: Path) -> Data:
     corpus = load_corpus(
         CorpusSource.benchmark(name), seed=0, valid_fraction=0.1, quarantine_folder=folder
     )
-    spec = resolve("minilm")
+    spec = resolve(model, reads="mean:1-5 cls:1 pooler")
     at = {str(read): number for number, read in enumerate(spec.reads)}
     task = corpus.tasks[0]
     parts = []

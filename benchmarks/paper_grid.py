@@ -11,14 +11,14 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import os
 import sys
 from pathlib import Path
 from typing import Any
 
 # `tune.py` in this folder is called like the package.
-sys.path[:] = [each for each in sys.path if Path(each).resolve() != Path(__file__).parent.resolve()]
+sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
+from benchmarks.running import Figures, command, parse, use_data  # noqa: E402
 from tune import load_sweep, resume, start  # noqa: E402
 
 
@@ -26,7 +26,7 @@ def key_of(row: dict[str, Any]) -> tuple[str, float | None]:
     return row["settings"]["fusion"], row["settings"]["sigma"]
 
 
-def markdown(found: dict[str, dict[str, Any]], command: str) -> str:
+def markdown(found: dict[str, dict[str, Any]], made_by: str) -> str:
     """One row a configuration, one column a data set; best first by the mean over data sets."""
     names = list(found)
     rows: dict[tuple[str, float | None], dict[str, dict[str, Any]]] = {}
@@ -42,7 +42,7 @@ def markdown(found: dict[str, dict[str, Any]], command: str) -> str:
     lines = [
         "# The paper's grid with one small encoder",
         "",
-        f"Made by `{command}`.",
+        f"Made by `{made_by}`.",
         "",
         f"Backbone {', '.join(first['backbones'].values())}; views {views}. Validation "
         "accuracy, mean ± standard deviation over seeds (20ng: mean of its two tasks). "
@@ -81,20 +81,28 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--out", type=Path, required=True, metavar="DIR")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="all figures in one file")
     parser.add_argument("--data", metavar="DIR", help="local copies of the benchmarks")
     parser.add_argument("--files", default="llmembed-files", help="store, sweeps and MLflow")
     parser.add_argument("--corpora", nargs="+", default=["r8", "r52", "20ng"])
     parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="to change")
-    args = parser.parse_args()
-    if args.data:
-        os.environ["LLMEMBED_DATA_DIR"] = args.data
+    parser.add_argument("--model", default="minilm", help="with at least five blocks and a pooler")
+    args = parse(
+        parser,
+        corpora=["r8"],
+        set=["head.epochs=2", "head.widths=[8]", "search={seeds: 1, finalists: 1, final_seeds: 2}"],
+    )
+    use_data(args.data)
     args.out.mkdir(parents=True, exist_ok=True)
-    found = {}
+    figures = Figures(args.json)
+    found: dict[str, dict[str, Any]] = {}
     for corpus in args.corpora:
         target = args.out / f"paper-grid-{corpus}.json"
         name = f"paper-grid-{corpus}"
-        changes = {"data.source": corpus, "runtime.files": args.files}
+        changes = {
+            "data.source": corpus,
+            "runtime.files": args.files,
+            "backbones.encoder.model": args.model,
+        }
         sweep = load_sweep("paper-grid", changes=changes, overrides=args.set)
         if target.is_file():
             print(f"{target} is there already: kept")
@@ -103,11 +111,9 @@ def main() -> None:
         else:
             start(sweep, name=name, json_path=str(target))
         found[corpus] = json.loads(target.read_text(encoding="utf-8"))
-        command = f"python benchmarks/paper_grid.py --out DIR --corpora {' '.join(found)}"
-        command += "".join(f" --set {each}" for each in args.set)
-        (args.out / "paper-grid.md").write_text(markdown(found, command), encoding="utf-8")
-    if args.json:
-        args.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+        figures.add(data=found)
+        (args.out / "paper-grid.md").write_text(markdown(found, command()), encoding="utf-8")
+    figures.finish()
 
 
 if __name__ == "__main__":

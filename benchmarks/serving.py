@@ -13,7 +13,8 @@ Each number of clients asks one text a request, the next as soon as it is answer
 ``throughput_ratio_vs_plain`` and ``p99_ratio_vs_plain`` (ours / plain) are those at 32 clients,
 ``overhead_over_empty_app_ms`` is at one client: our p50 less the model's own time less the empty
 application's p50. ``--infinity BIN`` adds the embedding server `infinity_emb` found in that folder
-(embeddings alone, no classifier).
+(embeddings alone, no classifier). Where sentence-transformers is not installed (``pip install
+'llmembed[bench]'``), ``plain`` is left out.
 """
 
 from __future__ import annotations
@@ -23,8 +24,8 @@ import asyncio
 import contextlib
 import json
 import os
-import platform
 import signal
+import socket
 import statistics
 import subprocess
 import sys
@@ -35,28 +36,25 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-OURS, PLAIN, INFINITY = 8311, 8312, 8313
+from running import Figures, installed, parse
 
 
 def main() -> int:
     options = _options()
     if options.role:
-        return {"ours": _serve_ours, "plain": _serve_plain}[options.role](options.folder)
-    figures: dict[str, Any] = {
-        "machine": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores",
-        "data": options.data,
-        "command": " ".join(["python", *sys.argv]),
-        "seconds": options.seconds,
-        "repeats": options.repeats,
-    }
+        return {"ours": _serve_ours, "plain": _serve_plain}[options.role](
+            options.folder, options.port
+        )
+    figures = Figures(options.json)
+    figures.add(data=options.data, seconds=options.seconds, repeats=options.repeats)
+    plain = installed("sentence_transformers", extra="bench", without="no plain service is asked")
     with tempfile.TemporaryDirectory() as folder:
-        texts = _prepare(Path(folder), options)
-        with _running(folder, options) as urls:
-            figures["servers"] = asyncio.run(_measure(urls, texts, options))
-    figures |= _summary(figures["servers"])
+        texts = _prepare(Path(folder), options, plain=plain)
+        with _running(folder, options, plain=plain) as urls:
+            asyncio.run(_measure(urls, texts, options, figures))
+    figures.add(**_summary(figures["servers"]))
+    figures.finish()
     print(json.dumps(figures, indent=1))
-    if options.json:
-        Path(options.json).write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
     return 0
 
 
@@ -66,22 +64,19 @@ def _options() -> argparse.Namespace:
     words.add_argument("--model", default="minilm")
     words.add_argument("--train", type=int, default=1000, help="texts the heads are fitted on")
     words.add_argument("--texts", type=int, default=512)
+    words.add_argument("--max-tokens", type=int, default=256)
     words.add_argument("--clients", type=int, nargs="+", default=[1, 4, 16, 32, 64])
     words.add_argument("--seconds", type=float, default=5.0)
     words.add_argument("--repeats", type=int, default=3)
     words.add_argument("--infinity", metavar="BIN", help="folder that holds infinity_emb")
-    words.add_argument("--json", metavar="FILE")
     words.add_argument("--role", help=argparse.SUPPRESS)
     words.add_argument("--folder", help=argparse.SUPPRESS)
-    return words.parse_args()
+    words.add_argument("--port", type=int, help=argparse.SUPPRESS)
+    return parse(words, train=60, texts=16, max_tokens=64, clients=[1, 2], seconds=0.5, repeats=1)
 
 
-def _prepare(folder: Path, options: argparse.Namespace) -> list[str]:
+def _prepare(folder: Path, options: argparse.Namespace, *, plain: bool) -> list[str]:
     """Fit both heads on the same texts; returns the texts that clients send."""
-    import numpy as np
-    from sentence_transformers import SentenceTransformer
-    from sklearn.linear_model import LogisticRegression
-
     from llmembed.backbones import View, parse_reads, resolve
     from llmembed.backbones.weights import local_folder
     from llmembed.cluster import LocalRuntime
@@ -92,40 +87,50 @@ def _prepare(folder: Path, options: argparse.Namespace) -> list[str]:
     corpus = load_corpus(CorpusSource.benchmark(options.data), quarantine_folder=folder / "bad")
     train = corpus.train.select(range(min(options.train, len(corpus.train))))
     valid = corpus.valid.select(range(min(200, len(corpus.valid))))
-    spec = resolve(options.model, reads="mean:1", max_tokens=256)
+    spec = resolve(options.model, reads="mean:1", max_tokens=options.max_tokens)
     probe = Probe(view=View(backbone=spec, reads=parse_reads("mean:1")))
     task = corpus.tasks[0]
     fitted = probe.fit([task], train, valid, LocalRuntime(folder / "files"), Silent())
     fitted.save(folder / "probe")
-    place = local_folder(spec.location)
-    model = SentenceTransformer(str(place), device="cpu")
-    head = LogisticRegression(max_iter=500)
-    head.fit(model.encode(list(train.texts), batch_size=32), train.labels[task.name])
-    np.savez(folder / "plain.npz", weights=head.coef_, bias=head.intercept_)
-    told = {"classes": list(task.classes), "model": str(place)}
+    told = {"classes": list(task.classes), "model": str(local_folder(spec.location))}
     (folder / "plain.json").write_text(json.dumps(told))
+    if plain:
+        _fit_plain(folder, told["model"], train.texts, train.labels[task.name])
     return list(corpus.test.texts[: options.texts])
 
 
+def _fit_plain(folder: Path, model: str, texts: Sequence[str], labels: Any) -> None:
+    import numpy as np
+    from sentence_transformers import SentenceTransformer
+    from sklearn.linear_model import LogisticRegression
+
+    head = LogisticRegression(max_iter=500)
+    head.fit(SentenceTransformer(model, device="cpu").encode(list(texts), batch_size=32), labels)
+    np.savez(folder / "plain.npz", weights=head.coef_, bias=head.intercept_)
+
+
 @contextlib.contextmanager
-def _running(folder: str, options: argparse.Namespace) -> Iterator[dict[str, str]]:
+def _running(folder: str, options: argparse.Namespace, *, plain: bool) -> Iterator[dict[str, str]]:
     """The servers, each a process with its children, and where they answer."""
+    at = {name: f"127.0.0.1:{port}" for name, port in _free_ports("ours", "plain", "infinity")}
+    urls = {"ours": f"http://{at['ours']}/predict", "empty": f"http://{at['ours']}/empty/predict"}
+    if plain:
+        urls["plain"] = f"http://{at['plain']}/predict"
     commands = {
-        role: [sys.executable, __file__, "--role", role, "--folder", folder]
-        for role in ("ours", "plain")
-    }
-    urls = {
-        "ours": f"http://127.0.0.1:{OURS}/predict",
-        "empty": f"http://127.0.0.1:{OURS}/empty/predict",
-        "plain": f"http://127.0.0.1:{PLAIN}/predict",
+        role: [
+            *(sys.executable, __file__, "--role", role),
+            *("--folder", folder, "--port", at[role].partition(":")[2]),
+        ]
+        for role in urls
+        if role != "empty"  # beside ours
     }
     if options.infinity:
         model = json.loads(Path(folder, "plain.json").read_text())["model"]
         commands["infinity"] = [
             *(f"{options.infinity}/infinity_emb", "v2", "--model-id", model),
-            *("--port", str(INFINITY), "--url-prefix", "/v1", "--device", "cpu"),
+            *("--port", at["infinity"].partition(":")[2], "--url-prefix", "/v1", "--device", "cpu"),
         ]
-        urls["infinity"] = f"http://127.0.0.1:{INFINITY}/v1/embeddings"
+        urls["infinity"] = f"http://{at['infinity']}/v1/embeddings"
     processes = {
         name: subprocess.Popen(command, start_new_session=True, stdout=sys.stderr)
         for name, command in commands.items()
@@ -140,6 +145,13 @@ def _running(folder: str, options: argparse.Namespace) -> Iterator[dict[str, str
                 os.killpg(process.pid, signal.SIGTERM)
         for process in processes.values():
             process.wait(60)
+
+
+def _free_ports(*names: str) -> list[tuple[str, int]]:
+    """A port for each, all held until all are found."""
+    with contextlib.ExitStack() as held:
+        sockets = [held.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in names]
+        return [(name, s.getsockname()[1]) for name, s in zip(names, sockets, strict=True)]
 
 
 def _wait(url: str, processes: dict[str, subprocess.Popen[bytes]]) -> None:
@@ -161,7 +173,7 @@ def _asked(url: str, text: str) -> dict[str, Any]:
     return {"inputs": text, "truncate": True}
 
 
-def _serve_ours(folder: str) -> int:
+def _serve_ours(folder: str, port: int) -> int:
     from fastapi import FastAPI, Request
     from ray import serve
 
@@ -187,11 +199,11 @@ def _serve_ours(folder: str) -> int:
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     settings = load_settings({"models": [f"{folder}/probe"], "files": f"{folder}/files"})
-    start(settings, port=OURS, ready=ready)
+    start(settings, port=port, ready=ready)
     return 0
 
 
-def _serve_plain(folder: str) -> int:
+def _serve_plain(folder: str, port: int) -> int:
     """As it is usually written: one text a call, in FastAPI's pool of threads."""
     import numpy as np
     import uvicorn
@@ -219,13 +231,14 @@ def _serve_plain(folder: str) -> int:
 
     predict.__annotations__ = {"asked": Asked, "return": list[dict[str, Any]]}
     app.post("/predict")(predict)
-    uvicorn.run(app, port=PLAIN, log_level="warning", access_log=False)
+    uvicorn.run(app, port=port, log_level="warning", access_log=False)
     return 0
 
 
 async def _measure(
-    urls: dict[str, str], texts: Sequence[str], options: argparse.Namespace
-) -> dict[str, Any]:
+    urls: dict[str, str], texts: Sequence[str], options: argparse.Namespace, figures: Figures
+) -> None:
+    """Adds ``servers``: by server and number of clients."""
     found: dict[str, Any] = {name: {} for name in urls}
     for clients in options.clients:
         rounds: dict[str, list[dict[str, float]]] = {name: [] for name in urls}
@@ -238,7 +251,7 @@ async def _measure(
                 key: round(statistics.median(run[key] for run in runs), 3) for key in keys
             }
             print(clients, name, found[name][str(clients)], file=sys.stderr, flush=True)
-    return found
+        figures.add(servers=found)
 
 
 async def _load(url: str, texts: Sequence[str], clients: int, seconds: float) -> dict[str, float]:
@@ -279,14 +292,15 @@ async def _load(url: str, texts: Sequence[str], clients: int, seconds: float) ->
 
 def _summary(servers: dict[str, Any]) -> dict[str, float]:
     at = "32" if "32" in servers["ours"] else list(servers["ours"])[-1]
-    ours, plain = servers["ours"][at], servers["plain"][at]
     one = next(iter(servers["ours"]))
     overhead = servers["ours"][one]["overhead_p50_ms"] - servers["empty"][one]["p50_ms"]
-    return {
-        "throughput_ratio_vs_plain": ours["requests_per_second"] / plain["requests_per_second"],
-        "p99_ratio_vs_plain": ours["p99_ms"] / plain["p99_ms"],
-        "overhead_over_empty_app_ms": overhead,
-    }
+    found = {"overhead_over_empty_app_ms": overhead}
+    if "plain" in servers:
+        ours, plain = servers["ours"][at], servers["plain"][at]
+        rates = ours["requests_per_second"], plain["requests_per_second"]
+        found["throughput_ratio_vs_plain"] = rates[0] / rates[1]
+        found["p99_ratio_vs_plain"] = ours["p99_ms"] / plain["p99_ms"]
+    return found
 
 
 if __name__ == "__main__":

@@ -11,6 +11,8 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from running import Figures, parse
+
 
 def spoken(source: str, tasks: list[str] | None, limit: int | None) -> Iterator[str]:
     """Training texts, and their answers to all tasks together and to each alone."""
@@ -29,24 +31,36 @@ def spoken(source: str, tasks: list[str] | None, limit: int | None) -> Iterator[
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("folder", type=Path)
     parser.add_argument("--data", default="massive-en")
-    parser.add_argument("--tasks", nargs="*", help="only these")
+    parser.add_argument("--tasks", nargs="+", help="only these")
     parser.add_argument("--limit", type=int)
     parser.add_argument("--vocabulary", type=int, default=4096)
     parser.add_argument("--width", type=int, default=256)
     parser.add_argument("--layers", type=int, default=4)
-    args = parser.parse_args()
+    args = parse(parser, limit=20, vocabulary=300, width=32, layers=1)
     from llmembed.finetuning.untrained import build_llama
 
+    figures = Figures(args.json)
+    texts = list(spoken(args.data, args.tasks, args.limit))
     build_llama(
         args.folder,
-        spoken(args.data, args.tasks, args.limit),
+        texts,
         vocabulary=args.vocabulary,
         width=args.width,
         layers=args.layers,
     )
+    figures.add(
+        data=args.data,
+        texts=len(texts),
+        width=args.width,
+        layers=args.layers,
+        weights_bytes=(args.folder / "model.safetensors").stat().st_size,
+    )
+    figures.finish()
     print(f"saved in {args.folder}")
 
 

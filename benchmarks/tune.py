@@ -14,9 +14,6 @@ Then memory: what a trial's process holds alone and what it shares, with 1, 2 an
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import platform
 import statistics
 import sys
 import tempfile
@@ -24,10 +21,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-# This file is called like the package it measures; without its folder the package is found, here
-# and in Ray's workers, which get the driver's path.
-sys.path[:] = [each for each in sys.path if Path(each).resolve() != Path(__file__).parent.resolve()]
+# This file is called like the package it measures: the repository stands in its folder's place,
+# here and in Ray's workers, which get the driver's path.
+sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
+from benchmarks.running import Figures, add_corpus, parse, use_data  # noqa: E402
 from tune.heads.data import SharedData  # noqa: E402
 from tune.heads.fits import CACHE_BYTES, grouped  # noqa: E402
 from tune.ledger import Planned, Record  # noqa: E402
@@ -136,7 +134,7 @@ def compare(
     return figures
 
 
-def memory(sweep: Sweep, data: SharedData) -> list[dict[str, Any]]:
+def memory(sweep: Sweep, data: SharedData, counts: list[int]) -> list[dict[str, Any]]:
     """MiB of processes that train at once: private to each, and shared (the embeddings' file)."""
     import multiprocessing as mp
 
@@ -144,8 +142,9 @@ def memory(sweep: Sweep, data: SharedData) -> list[dict[str, Any]]:
 
     context = mp.get_context("spawn")
     rows = []
-    for count in (1, 2, 4):
-        go, ready = context.Event(), context.Barrier(count + 1)
+    for count in counts:
+        # A process that ends early would be waited for without end.
+        go, ready = context.Event(), context.Barrier(count + 1, timeout=600)
         workers = [
             context.Process(target=_hold, args=(sweep, data, ready, go)) for _ in range(count)
         ]
@@ -186,28 +185,20 @@ def _hold(sweep: Sweep, data: SharedData, ready: Any, go: Any) -> None:
     go.wait()
 
 
-def command() -> str:
-    """As it was typed, without folders of this machine."""
-    words = ["python", "benchmarks/tune.py", *sys.argv[1:]]
-    places = [i + 1 for i, word in enumerate(words) if word in ("--store", "--data")]
-    return " ".join(word for i, word in enumerate(words) if i not in places and i + 1 not in places)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures here")
-    parser.add_argument("--data", metavar="DIR", help="local copies of the benchmarks")
-    parser.add_argument("--corpus", default="r8")
-    parser.add_argument("--limit", type=int, help="no more than so many texts of each part")
-    parser.add_argument("--store", type=Path, help="where embeddings are kept between runs")
+    add_corpus(parser)
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--repeats", type=int, default=1)
     parser.add_argument("--widths", type=int, nargs="+", help="default: the ready space's")
-    args = parser.parse_args()
-    if args.data:
-        os.environ["LLMEMBED_DATA_DIR"] = args.data
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument(
+        "--at-once", type=int, nargs="+", default=[1, 2, 4], help="processes whose memory is read"
+    )
+    args = parse(parser, epochs=2, widths=[8], seeds=1, at_once=[1, 2])
+    use_data(args.data)
     import torch
 
     from llmembed.cluster import connect, disconnect
@@ -217,42 +208,40 @@ def main() -> None:
         "data.limit": args.limit,
         "head.epochs": args.epochs,
         "head.patience": None,
+        "search.seeds": args.seeds,
+        "backbones.encoder.model": args.model,
     }
     if args.widths:
         changes["head.widths"] = args.widths
     sweep = load_sweep("paper-grid", changes=changes)
+    figures = Figures(args.json)
+    figures.add(
+        corpus=args.corpus, head={**sweep.head, "epochs": args.epochs}, torch=torch.__version__
+    )
     with tempfile.TemporaryDirectory() as scratch:
         data = shared(sweep, args.store or Path(scratch))
+        # Read here: without --store the arrays go with the folder.
+        array_bytes = sum(Path(path).stat().st_size for path in data.arrays.values())
+        figures.add(rows=data.train_rows, array_mib=array_bytes / 2**20)
         session = connect("local")
         try:
-            result = compare(
-                sweep, data, Path(scratch), repeats=args.repeats, concurrent=session.cores
+            figures.add(trials_at_once=session.cores)
+            folder = Path(scratch)
+            figures.add(
+                **compare(sweep, data, folder, repeats=args.repeats, concurrent=session.cores)
             )
         finally:
             disconnect(session)
-        result["memory"] = memory(sweep, data)
-    result = {
-        **result,
-        "corpus": args.corpus,
-        "rows": data.train_rows,
-        "array_mib": sum(Path(p).stat().st_size for p in data.arrays.values()) / 2**20,
-        "head": {**sweep.head, "epochs": args.epochs},
-        "trials_at_once": session.cores,
-        "torch": torch.__version__,
-        "machine": platform.processor() or platform.machine(),
-        "command": command(),
-    }
+        figures.add(memory=memory(sweep, data, args.at_once))
     print(
-        f"training: separate {result['training_seconds_separate']:.1f} s, grouped "
-        f"{result['training_seconds_grouped']:.1f} s, "
-        f"{result['speedup_grouped_vs_separate']:.2f} x "
-        f"({result['speedup_with_start_up']:.2f} x with start-up); accuracy differs by "
-        f"{result['accuracy_difference']:+.4f} ± "
-        f"{result['accuracy_difference_standard_error']:.4f}"
+        f"training: separate {figures['training_seconds_separate']:.1f} s, grouped "
+        f"{figures['training_seconds_grouped']:.1f} s, "
+        f"{figures['speedup_grouped_vs_separate']:.2f} x "
+        f"({figures['speedup_with_start_up']:.2f} x with start-up); accuracy differs by "
+        f"{figures['accuracy_difference']:+.4f} ± "
+        f"{figures['accuracy_difference_standard_error']:.4f}"
     )
-    if args.json:
-        args.json.parent.mkdir(parents=True, exist_ok=True)
-        args.json.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    figures.finish()
 
 
 if __name__ == "__main__":

@@ -18,9 +18,9 @@ def make_texts(count: int) -> list[str]:
     ]
 
 
-def save_tiny_bert(folder: Path, words: Iterable[str] = WORDS) -> Path:
-    """A BERT of two blocks of width 32 with random weights that knows ``words``, saved as any
-    model is."""
+def save_tiny_bert(folder: Path, words: Iterable[str] = WORDS, *, layers: int = 2) -> Path:
+    """A BERT of ``layers`` blocks of width 32 with random weights that knows ``words``, saved as
+    any model is."""
     import torch
     from tokenizers import Tokenizer, models, pre_tokenizers, processors
     from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
@@ -37,7 +37,7 @@ def save_tiny_bert(folder: Path, words: Iterable[str] = WORDS) -> Path:
     config = BertConfig(
         vocab_size=len(vocabulary),
         hidden_size=32,
-        num_hidden_layers=2,
+        num_hidden_layers=layers,
         num_attention_heads=2,
         intermediate_size=64,
         max_position_embeddings=64,
