@@ -19,6 +19,8 @@ from typing import Any
 sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 from benchmarks.running import Figures, command, parse, use_data  # noqa: E402
+from llmembed.embeddings.folder import Folder  # noqa: E402
+from llmembed.pipelines.runtime import files_folder  # noqa: E402
 from tune import load_sweep, resume, start  # noqa: E402
 
 
@@ -106,7 +108,7 @@ def main() -> None:
         sweep = load_sweep("paper-grid", changes=changes, overrides=args.set)
         if target.is_file():
             print(f"{target} is there already: kept")
-        elif (Path(args.files) / "sweeps" / name / "sweep.json").is_file():
+        elif "sweep.json" in Folder(files_folder(args.files)).child("sweeps", name).names():
             resume(name, files=args.files, json_path=str(target))
         else:
             start(sweep, name=name, json_path=str(target))
