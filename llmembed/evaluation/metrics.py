@@ -38,6 +38,7 @@ class Scores:
     macro_f1, weighted_f1 for ``tokens``; ``ece`` where there are scores. ``confusion``: for
     ``single`` the counts (C, C), rows truth, columns answer; unreadable answers are in no column.
     ``collapsed``: the class that is answered to every text although the truth has several.
+    ``unanswered``: texts to which no answer ever came; they count as wrong, too.
     """
 
     task: str
@@ -50,6 +51,14 @@ class Scores:
     confusion: tuple[tuple[int, ...], ...] | None = None
     reliability: Reliability | None = None
     collapsed: str | None = None
+    unanswered: int = 0
+
+    @property
+    def unreadable(self) -> tuple[int, int]:
+        """How many of how many answers that came could not be read."""
+        return round(self.invalid_rate * self.examples) - self.unanswered, (
+            self.examples - self.unanswered
+        )
 
     @property
     def value(self) -> float:
@@ -104,6 +113,7 @@ def score(task: Task, truth: npt.NDArray[Any], prediction: Prediction) -> Scores
         confusion=confusion,
         reliability=bins,
         collapsed=collapsed_class(task, truth, prediction),
+        unanswered=0 if prediction.unanswered is None else int(prediction.unanswered.sum()),
     )
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from llmembed.evaluation.result import STOPPED
+
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
@@ -105,7 +107,7 @@ def provisos(board: Leaderboard) -> list[str]:
     if winner:
         lines.append(f"Winner: {winner.label}, chosen on validation; test was read once a fit.")
     elif board.rows:
-        lines.append("No winner: no row is fitted, sound and on real weights.")
+        lines.append("No winner: no row is fitted, sound, complete and on real weights.")
     if any(row.energy_is_estimated for row in board.rows):
         lines.append("~ energy, and its cost, are estimates from declared power, not measured.")
     for row in board.rows:
@@ -122,7 +124,7 @@ def provisos(board: Leaderboard) -> list[str]:
 
 def _until_then(row: Row) -> str:
     """What a failed row asked a language model for, all the same."""
-    if row.seeds or not row.calls:
+    if row.seeds or not row.calls or not row.status.startswith("failed"):
         return ""
     return (
         f" Until then it took {_count(row.calls)} calls, {_count(row.tokens)} tokens and "
@@ -131,7 +133,7 @@ def _until_then(row: Row) -> str:
 
 
 def _state(row: Row) -> str:
-    if row.status.startswith(("failed", "skipped")):
+    if row.status.startswith(STOPPED):
         return row.status.partition(":")[0]
     if row.machinery_only:
         return "machinery only"
