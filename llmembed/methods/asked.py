@@ -180,7 +180,8 @@ def ask(
                     answers[row], readings[row] = answer, reading
     for row, (answer, reading) in enumerate(zip(answers, readings, strict=True)):
         events.saw(row, answer)
-        events.counts["invalid"] += answer.finish != "failed" and bool(_unread(reading))
+        came = answer.finish not in ("failed", "refused")
+        events.counts["invalid"] += came and bool(_unread(reading))
         for part in reading.values():
             if isinstance(part, SlotReading):
                 events.counts.update(padded=part.added, cut_off=part.cut_off, unknown=part.unknown)

@@ -74,5 +74,5 @@ class Events:
         if rows := sorted(self.refused):
             more = f" and {len(rows) - _ROWS_NAMED:,} more" if len(rows) > _ROWS_NAMED else ""
             named = ", ".join(map(str, rows[:_ROWS_NAMED]))
-            said.append(f"refused were rows {named}{more}, counted from 0")
+            said.append(f"refused were rows {named}{more} of these, counted from 0")
         return tuple(f"of {self.texts:,} texts: {sentence}" for sentence in said)

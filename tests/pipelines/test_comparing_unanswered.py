@@ -5,9 +5,13 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
 from openai_server import OpenAIServer
 
 from llmembed.cli import main
+from llmembed.experiment import load_experiment
+from llmembed.generation import Message, Sampling
+from llmembed.pipelines.generators import Generators
 
 SAID = {"grain": "wheat and corn", "ships": "a tanker in port", "money": "bank rates"}
 
@@ -18,7 +22,6 @@ def reader(messages: list[dict[str, str]]) -> str:
 
 
 def table(path: Path) -> Path:
-    """Half of the rows say nothing to a model that counts words, but for one word."""
     names = [*SAID] * 30
     rows = [f"{SAID[name]} in week {row} of the year,{name}" for row, name in enumerate(names)]
     path.write_text("\n".join(["text,label", *rows]) + "\n")
@@ -65,13 +68,29 @@ def test_an_incomplete_row_is_no_champion_and_the_same_command_ends_it(tmp_path,
         assert "7 of 7 validation answers to task" in " ".join(capsys.readouterr().out.split())
         server.fault_of = lambda _: ""
         assert main(fresh) == 0
-        server.answer = lambda _: "ships"
-        assert main(fresh) == 0
-        capsys.readouterr()
-        # `off` and `refresh` are words to YAML, too.
-        assert main([*fresh, "generators.llm.cache=off"]) == 1
-        assert main(fresh) == 0
-        capsys.readouterr()
-        assert main([*fresh, "generators.llm.cache=refresh"]) == 1
-        assert "answered 'ships' whatever the text" in " ".join(capsys.readouterr().out.split())
-        assert main(fresh) == 1, "what was renewed is kept"
+
+
+@pytest.mark.parametrize(
+    ("word", "expected"), [(None, "old"), ("on", "old"), ("off", "new"), ("refresh", "new")]
+)
+def test_the_cache_is_passed_by_in_the_words_of_the_command_line(word, expected, tmp_path):
+    """``on`` and ``off`` are words to YAML, too."""
+    with OpenAIServer(lambda _: "old") as server:
+        overrides = [
+            "generators.llm.model=scripted",
+            f"generators.llm.base_url={server.url}",
+            "generators.llm.api_key_env=null",
+            f"runtime.files={tmp_path}",
+        ]
+        asked = [(Message(role="user", content="x"),)]
+
+        def said(*more: str) -> str:
+            experiment = load_experiment("prompting", overrides=[*overrides, *more])
+            generator = Generators(experiment).named("llm", "methods.io.generator")
+            return " ".join(answer.text for answer in generator.generate(asked, Sampling()))
+
+        assert said() == "old"
+        server.answer = lambda _: "new"
+        found = said(*([f"generators.llm.cache={word}"] if word else []))
+        assert found == expected
+        assert said() == ("new" if word == "refresh" else "old"), "only what was renewed is kept"
