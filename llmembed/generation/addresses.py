@@ -1,7 +1,8 @@
-"""What an endpoint's address and the name of its key may be."""
+"""What an endpoint's address and the name of its key may be, and the key itself."""
 
 from __future__ import annotations
 
+import os
 import re
 from urllib.parse import SplitResult, urlsplit
 
@@ -27,3 +28,16 @@ def check_key_variable(name: str | None) -> None:
             "api_key_env is the name of an environment variable in capitals, such as "
             "OPENAI_API_KEY, never the key itself"
         )
+
+
+def key_in(variable: str | None, endpoint: str) -> str | None:
+    """The key, None where ``endpoint`` wants none. Raises ``ConfigError`` where it is not set."""
+    if variable is None:
+        return None
+    secret = os.environ.get(variable, "").strip()
+    if not secret:
+        raise ConfigError(
+            f"{endpoint} needs a key, but the environment variable {variable} is not set; where "
+            "the endpoint asks for none, set api_key_env to null"
+        )
+    return secret

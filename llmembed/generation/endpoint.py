@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -14,7 +13,7 @@ import numpy as np
 from llmembed.contract import Runtime, Usage
 from llmembed.errors import ConfigError, UnsupportedError
 from llmembed.generation import completions
-from llmembed.generation.addresses import check_key_variable, checked_address
+from llmembed.generation.addresses import check_key_variable, checked_address, key_in
 from llmembed.generation.budget import Budget
 from llmembed.generation.cache import Given, ResponseCache, Scored
 from llmembed.generation.cached import CachedGenerator, KeepAnswers
@@ -97,6 +96,7 @@ class EndpointGenerator(CachedGenerator):
             give_up_after=give_up_after,
         )
         self._unanswered = Unanswered()
+        self._said: set[str] = set()
         self._pace = Pace(most=concurrency, patience_seconds=patience_seconds)
         self._host = f"{address.hostname}" + (f":{address.port}" if address.port else "")
         self._path = address.path.rstrip("/")
@@ -171,7 +171,7 @@ class EndpointGenerator(CachedGenerator):
         keep: KeepAnswers,
         runtime: Runtime | None,
     ) -> None:
-        secret = self._secret()
+        secret = key_in(self.api_key_env, self.name)
 
         def done(call: Call, got: Reply[Answer] | Missed, took: Usage) -> None:
             answer = completions.missed(got) if isinstance(got, Missed) else got.value
@@ -247,7 +247,7 @@ class EndpointGenerator(CachedGenerator):
         """``done`` is told of each reply, or of why there is none, and of what it took."""
         if not calls:
             return
-        secret = self._secret()
+        secret = key_in(self.api_key_env, self.name)
         self._unanswered.answered |= self._has_answered
         meter = Meter()
         before = Usage()
@@ -262,7 +262,10 @@ class EndpointGenerator(CachedGenerator):
                 assert got is not None, "a call ends in a reply, or in why there is none"
                 if missed is not None:
                     what = "was refused" if missed.refused else "got no answer"
-                    logger.warning("%s: a prompt %s: %s", self.name, what, missed.reason)
+                    # One line for what happens to many.
+                    log = logger.info if missed.reason in self._said else logger.warning
+                    self._said.add(missed.reason)
+                    log("%s: a prompt %s: %s", self.name, what, missed.reason)
                 elif reply is not None:
                     usage += Usage(
                         prompt_tokens=reply.prompt_tokens,
@@ -288,14 +291,3 @@ class EndpointGenerator(CachedGenerator):
                 secret=secret,
             )
             run_to_end(partial(work.run, calls))
-
-    def _secret(self) -> str | None:
-        if self.api_key_env is None:
-            return None
-        secret = os.environ.get(self.api_key_env, "").strip()
-        if not secret:
-            raise ConfigError(
-                f"{self.name} needs a key, but the environment variable {self.api_key_env} is not "
-                "set; where the endpoint asks for none, set api_key_env to null"
-            )
-        return secret

@@ -10,6 +10,7 @@ from typing import Any
 from llmembed.errors import ConfigError, LlmembedError, ModelError, UserError
 from llmembed.generation.waits import told_wait
 
+_TAGS = re.compile(r"<(?:style|script)\b.*?</(?:style|script)>|<[^>]*>", re.DOTALL | re.IGNORECASE)
 QUOTED = 300
 """Characters of an endpoint's own words that are quoted."""
 _TEXT_CODES = frozenset(
@@ -130,10 +131,11 @@ def _of_text(code: str, words: str) -> bool:
 
 
 def words_of(body: Any) -> str:
-    """What the body of an error says, on one line."""
+    """What the body of an error says, on one line, without the tags of a page."""
     while isinstance(body, Mapping):
         body = body.get("message") or body.get("detail") or body.get("error") or ""
-    return " ".join(str(body or "").split())
+    words = str(body or "")
+    return " ".join((_TAGS.sub(" ", words) if words.lstrip().startswith("<") else words).split())
 
 
 def struck(words: str, secret: str | None, most: int = QUOTED) -> str:

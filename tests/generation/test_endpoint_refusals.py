@@ -16,6 +16,7 @@ from llmembed.errors import NoAnswerError, UserError
 from llmembed.generation import Message, ResponseCache, Sampling
 from llmembed.generation.building import build_generator
 from llmembed.generation.cache import Given
+from llmembed.generation.refusals import words_of
 from llmembed.generation.request import Answer
 
 
@@ -97,6 +98,22 @@ def test_garbage_of_a_moment_is_not_kept(fault: str, tries: int, tmp_path: Path)
             assert WORDS[fault] in (answer.reason or "")
         assert generator.generate(prompts(1), Sampling())[0].text == "answer 0"
         assert len(server.calls) == tries + 1 and cache.count() == 1
+
+
+def test_the_same_failure_of_many_prompts_is_one_line(caplog) -> None:
+    with OpenAIServer() as server:
+        server.fail(*["500", "500", "503", "500", "503"])
+        ask(server, retries=0, concurrency=1).generate(prompts(5), Sampling())
+    warned = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert [("500" in line, "503" in line) for line in warned] == [(True, False), (False, True)]
+
+
+def test_a_page_of_html_is_quoted_by_its_words() -> None:
+    page = (
+        "<html>\n<head><style>p {}</style><title>503 Away</title></head><body><b>nginx</b></html>"
+    )
+    assert words_of(page) == "503 Away nginx"
+    assert words_of({"error": {"message": "a < b and c > d"}}) == "a < b and c > d"
 
 
 def test_an_error_of_status_200_is_told_where_the_run_ends() -> None:
