@@ -15,7 +15,7 @@ from llmembed.errors import CollapseError, LlmembedError
 from llmembed.fusion import FUSIONS, build_fusion
 from llmembed.heads import HeadConfig
 from llmembed.heads.trained import TrainedHead
-from llmembed.heads.training import train_head
+from llmembed.heads.training import train_grouped, train_head
 
 TABLE_1 = [name for name, spec in FUSIONS.items() if spec.number is not None]
 Views = Mapping[str, np.ndarray]
@@ -87,7 +87,6 @@ def side_by_side(data: Data, config: HeadConfig) -> tuple[float, dict[str, float
     """Seconds for all fifteen fusions and each one's test accuracy, trained as sweeps train them:
     fits of equal shape together, views scaled once."""
     from llmembed.fusion.grouped import stack, stacking_key
-    from llmembed.heads.grouped import train_grouped
     from llmembed.heads.shared import Fit, Pool, shape_key
     from llmembed.heads.trained import pick_device
 
@@ -101,7 +100,7 @@ def side_by_side(data: Data, config: HeadConfig) -> tuple[float, dict[str, float
             views=data.train.views,
             valid_views=data.valid.views,
             config=config,
-            stacking=stacking_key(fusion) if fusion.has_parameters else None,
+            stacking=stacking_key(fusion),
         )
         groups.setdefault(shape_key(fit, len(data.train.labels)), {})[name] = fit
     heads: dict[str, TrainedHead | LlmembedError] = {}

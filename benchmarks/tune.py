@@ -37,13 +37,13 @@ from tune.settings import Sweep, load_sweep  # noqa: E402
 def shared(sweep: Sweep, folder: Path) -> SharedData:
     """The corpus's embeddings, extracted where they are missing."""
     from llmembed.cluster import LocalRuntime
-    from llmembed.methods.frozen.settings import FusedSettings
+    from llmembed.methods.frozen.settings import ProbeSettings
     from llmembed.pipelines.corpus import make_corpus
     from llmembed.pipelines.methods import Assembler
     from tune.heads.data import share
 
-    every = FusedSettings(kind="fused", views=dict(sweep.views))
-    assembler = Assembler(sweep.experiment({"every view": every}))
+    every = {n: ProbeSettings(kind="probe", view=words) for n, words in sweep.views.items()}
+    assembler = Assembler(sweep.experiment(every))
     views = {name: assembler.view(words, name) for name, words in sweep.views.items()}
     with LocalRuntime(folder) as runtime:
         corpus = make_corpus(sweep.data, str(folder))

@@ -20,16 +20,18 @@ if TYPE_CHECKING:
     from llmembed.cluster import RayRuntime as RayRuntime
     from llmembed.embeddings import embed as embed
     from llmembed.methods import load as load
+    from llmembed.permissions import Allowed as Allowed
     from llmembed.texts import load_corpus as load_corpus
 
 _PUBLIC = {
+    "Allowed": "llmembed.permissions",
     "LocalRuntime": "llmembed.cluster",
     "RayRuntime": "llmembed.cluster",
     "embed": "llmembed.embeddings",
     "load": "llmembed.methods",
     "load_corpus": "llmembed.texts",
 }
-__all__ = ["LocalRuntime", "RayRuntime", "embed", "load", "load_corpus", "__version__"]
+__all__ = ["Allowed", "LocalRuntime", "RayRuntime", "embed", "load", "load_corpus", "__version__"]
 
 
 def __getattr__(name: str) -> Any:

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from llmembed.sharding import Sharding
 
 Kind = Literal["single", "multi", "tokens"]
+UNKNOWN = "unknown"
+"""The answer of a classifier that abstains, below a threshold."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,7 @@
     │   ├── ModelError          a model can't be found, checked or loaded
     │   ├── UnsupportedError    a method, task and setting do not go together
     │   └── BudgetError         the next call could exceed a budget in USD or tokens
-    ├── StoreError              an embedding store does not match what is asked of it
+    ├── StoreError              a store does not match what is asked of it, or its disk is full
     ├── CollapseError           a fit answers one class only, whatever the text
     ├── NoAnswerError           a language model's endpoint gave no answer; asking again may help
     └── WorkerError             a worker failed for good; its own words are in the message
@@ -47,7 +47,7 @@ class BudgetError(UserError):
 
 
 class StoreError(LlmembedError):
-    """An embedding store does not match what is asked of it."""
+    """A store does not match what is asked of it, or the disk it lies on is full."""
 
 
 class CollapseError(LlmembedError):

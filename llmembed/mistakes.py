@@ -30,19 +30,21 @@ def sentence(
     known: Callable[[Sequence[str]], Collection[Any]] | None = None,
     kinds: Collection[str] = (),
 ) -> str:
-    """The first of pydantic's complaints. ``known``: place -> the keys known there; ``kinds``: of
-    methods, one of which each entry of ``methods`` names."""
+    """The first of pydantic's complaints. ``known``: a place, in which a method's kind follows its
+    name -> the keys known there; ``kinds``: of methods, one of which each entry of ``methods``
+    names."""
     first = error.errors()[0]
     place = [str(part) for part in first["loc"] if not str(part).startswith("function-")]
+    inside = place[:-1]
     # pydantic puts the kind of a method and the branch of a choice into the place; neither is a key
-    for inside, at in (("methods", 2), ("method", 1)):
-        if len(place) > at and place[0] == inside and place[at] in kinds:
+    for top, at in (("methods", 2), ("method", 1)):
+        if len(place) > at and place[0] == top and place[at] in kinds:
             del place[at]
     key = ".".join(
         part for part in place if part not in ("int", "str", "list[str]", "literal['auto']")
     )
     if first["type"] == "extra_forbidden":
-        return f"{key}: unknown key{suggest(place[-1], known(place[:-1]) if known else {})}"
+        return f"{key}: unknown key{suggest(place[-1], known(inside) if known else ())}"
     if first["type"] == "union_tag_invalid":
         return f"{key}.kind: unknown method {first['ctx']['tag']!r}; known are {', '.join(kinds)}"
     if first["type"] == "union_tag_not_found":

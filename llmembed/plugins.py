@@ -15,11 +15,10 @@ import importlib
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
+from threading import RLock
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
-TABLES: dict[str, Table] = {}  # type: ignore[type-arg]
-"""Group -> its table, as the rooms make them."""
 GROUPS = ("llmembed.methods", "llmembed.fusions", "llmembed.benchmarks", "llmembed.backbones")
 
 
@@ -46,7 +45,7 @@ class Table(Mapping[str, T], Generic[T]):
         self._own, self._check = dict(own), check
         self._loaded: dict[str, T] = {}
         self._added: dict[str, T] | None = None
-        TABLES[group] = self
+        self._filling = RLock()
 
     def __getitem__(self, name: str) -> T:
         if name in self._own:
@@ -65,11 +64,24 @@ class Table(Mapping[str, T], Generic[T]):
     @property
     def added(self) -> Mapping[str, T]:
         """The lines of installed packages; ``sources`` names the package of each."""
-        if self._added is None:
-            self._added = {}
-            for entry in _installed()[self.group]:
-                self._add(entry, self._added)
-        return self._added
+        with self._filling:
+            if self._added is None:
+                added: dict[str, T] = {}
+                for entry in _installed()[self.group]:
+                    self._add(entry, added)
+                self._added = added
+            return self._added
+
+    @property
+    def own(self) -> Mapping[str, T]:
+        """Our lines alone."""
+        return {name: self._ours(name) for name in self._own}
+
+    def why_not(self, name: str) -> str | None:
+        """Why a name that a package would add is not known, or None."""
+        return next(
+            (f"{k}: {v}" for k, v in self.broken.items() if k.startswith(f"{name} of ")), None
+        )
 
     def _ours(self, name: str) -> T:
         if name not in self._loaded:
@@ -83,12 +95,13 @@ class Table(Mapping[str, T], Generic[T]):
     def _add(self, entry: EntryPoint, added: dict[str, T]) -> None:
         package = f"{entry.dist.name} {entry.dist.version}" if entry.dist else "a package"
         if entry.name in self._own or entry.name in added:
-            self.broken[f"{entry.name} of {package}"] = "there is one of that name already"
+            whose = self.sources.get(entry.name, "llmembed")
+            self.broken[f"{entry.name} of {package}"] = f"{whose} has one of that name already"
             return
         try:
             made = entry.load()
             wrong = self._check(entry.name, made)
-        except Exception as error:  # whatever a stranger's module does when imported
+        except (Exception, SystemExit) as error:  # whatever a stranger's module does when imported
             words = " ".join(str(error).split())
             wrong = f"{entry.value} can't be loaded: {type(error).__name__}: {words[:300]}"
         if wrong is None:

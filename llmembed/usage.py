@@ -15,13 +15,17 @@ def _merged(a: Mapping[str, float], b: Mapping[str, float]) -> dict[str, float]:
 class Usage:
     """What some work took; usages add up.
 
-    ``seconds`` are wall-clock seconds of the working processes, summed over processes.
+    ``seconds`` are wall-clock seconds of the working processes, summed over processes, however
+    many threads each has; ``core_seconds`` are those of processor time that all their threads took,
+    which is what adds up over processes of different sizes (0 of a usage that an earlier version
+    wrote).
     ``measured_joules`` come from a device's own counter, ``estimated_joules`` from a declared
     power; a device (``gpu:0``, ``cpu``) stands in one of the two. ``tokens`` were processed by a
     model of ours, ``prompt_tokens`` and ``completion_tokens`` by an endpoint in ``calls`` calls.
     """
 
     seconds: float = 0.0
+    core_seconds: float = 0.0
     measured_joules: Mapping[str, float] = field(default_factory=dict)
     estimated_joules: Mapping[str, float] = field(default_factory=dict)
     tokens: int = 0
@@ -32,6 +36,7 @@ class Usage:
     def __add__(self, other: Usage) -> Usage:
         return Usage(
             seconds=self.seconds + other.seconds,
+            core_seconds=self.core_seconds + other.core_seconds,
             measured_joules=_merged(self.measured_joules, other.measured_joules),
             estimated_joules=_merged(self.estimated_joules, other.estimated_joules),
             tokens=self.tokens + other.tokens,
@@ -44,6 +49,7 @@ class Usage:
         """This usage times ``share``, counts rounded: a part's usage shared out by tokens."""
         return Usage(
             seconds=self.seconds * share,
+            core_seconds=self.core_seconds * share,
             measured_joules={k: v * share for k, v in self.measured_joules.items()},
             estimated_joules={k: v * share for k, v in self.estimated_joules.items()},
             tokens=round(self.tokens * share),
@@ -65,6 +71,7 @@ class Usage:
     def to_json(self) -> dict[str, Any]:
         return {
             "seconds": self.seconds,
+            "core_seconds": self.core_seconds,
             "measured_joules": dict(self.measured_joules),
             "estimated_joules": dict(self.estimated_joules),
             "tokens": self.tokens,

@@ -8,8 +8,8 @@
 
 ``llmembed serve NAME``, ``serve run serve.app:app model=NAME`` and ``serve deploy
 serve/config.yaml`` start the same application. Start reading at
-``model/server.py``: what one replica does; it knows nothing of Ray. ``app.py`` puts it on Ray Serve,
-which is imported there and in ``starting.py`` and nowhere else.
+``model/server.py``: what one replica does; it knows nothing of Ray. ``app.py`` puts it on Ray
+Serve, which is imported there and in ``starting.py`` and nowhere else.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The Ray Serve application: ingress replicas, large backbones apart, a shadow for challengers.
 
 ``serve run serve.app:app model=reviews`` or ``import_path: serve.app:app`` in a config file; what
-one replica does with a request is in ``server.py``.
+one replica does with a request is in ``model/server.py``.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from ray.serve.handle import DeploymentHandle
 
 from llmembed.backbones import BackboneSpec
 from llmembed.errors import ModelError
+from llmembed.permissions import loading
 from serve.model.addresses import CHALLENGER, CHAMPION, Address
 from serve.model.batching import Batched
 from serve.model.hosting import Host, LocalHost
@@ -47,8 +48,10 @@ class Backbone:
     def __init__(self, spec: Mapping[str, Any], settings: ServeSettings) -> None:
         _let_threads_sleep()
         self.metrics = Metrics()
+        with loading(settings.allow.allowed()):
+            read = BackboneSpec.from_json(spec)
         self._host = LocalHost(
-            BackboneSpec.from_json(spec),
+            read,
             batching=settings.batching,
             limits=settings.limits,
             threads=threads_of(settings.backbones),

@@ -8,10 +8,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from llmembed.errors import ConfigError
 from llmembed.mistakes import sentence
+from llmembed.permissions import Allowed
 
 GIB = 2**30
 
@@ -66,6 +74,35 @@ class Challenger(_Settings):
     queue: int = Field(64, ge=1, description="requests waiting for the shadow; more are skipped")
 
 
+class Allow(_Settings):
+    """What every model that is served, and every version that a request names, may do besides
+    computing with its weights."""
+
+    endpoints: list[str] = Field(
+        [], description="URL, URL=VARIABLE that holds its key, or URL=none: what may be asked"
+    )
+    hub: bool = Field(False, description="fetch models that are not in the hub's cache")
+    remote_code: bool = Field(False, description="run the Python code of a backbone")
+
+    @field_validator("endpoints", mode="before")
+    @classmethod
+    def _several(cls, given: Any) -> Any:
+        return given.replace(",", " ").split() if isinstance(given, str) else given
+
+    @model_validator(mode="after")
+    def _readable(self) -> Allow:
+        self.allowed()
+        return self
+
+    def allowed(self) -> Allowed:
+        return Allowed(
+            remote_code=self.remote_code,
+            hub=self.hub,
+            endpoints=tuple(self.endpoints),
+            by="serve",
+        )
+
+
 class ServeSettings(_Settings):
     """A serving application. The first of ``models`` answers where a request names none."""
 
@@ -81,6 +118,7 @@ class ServeSettings(_Settings):
     limits: Limits = Limits()
     batching: Batching = Batching()
     challenger: Challenger = Challenger()
+    allow: Allow = Allow()
     other_versions: int = Field(2, ge=0, description="loaded on demand by a replica at once")
     refresh_seconds: float = Field(10.0, gt=0, description="between looks at the aliases")
     truncate: bool = Field(False, description="cut long texts where a request does not say")

@@ -91,6 +91,19 @@ def test_settings_may_follow_the_sources(table: Path):
     assert (mixed.seeds, mixed.data.limit, mixed.runtime.local) == (2, 20, True)
 
 
+def test_how_files_are_written_may_be_said(table: Path):
+    from llmembed.cli import _experiment, parse
+    from llmembed.cli.arguments import parser
+
+    words = ["fit", "--data", str(table), "--delimiter", "tab", "--encoding", "cp1252", "seeds=1"]
+    for command in ("fit", "compare", "tune", "embed"):
+        options = parse(parser(), [command, *words[1:]])
+        if command != "tune":
+            data = _experiment(options).data
+            assert (data.delimiter, data.encoding) == ("tab", "cp1252")
+        assert (options.delimiter, options.encoding) == ("tab", "cp1252")
+
+
 def test_predict_mistakes(capsys, table: Path, tmp_path: Path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     data = ("--data", str(table), "--text-column", "body", "--local")
@@ -137,7 +150,18 @@ def test_fit_save_predict_and_report_on_a_csv_of_ones_own(
         "version": "models:/mine/1",
     }.items():
         assert main([*predict, "--model", model, "--output", f"{name}.csv"]) == 0
-    for name in ("mine", "folder", "alias", "version"):
+    # As a spreadsheet writes it in much of Europe, and in an encoding and with a delimiter of old.
+    capsys.readouterr()
+    new.write_text("id;body\n1;wheat and corn\n2;ship and port\n")
+    assert main([*predict, "--model", "saved", "--output", "sheet.csv"]) == 0
+    assert "assumed: new.csv: columns cut at ';'" in capsys.readouterr().out
+    new.write_bytes("id^body\n1^wheat and corn café\n2^ship and port café\n".encode("cp1252"))
+    assert main([*predict, "--model", "saved", "--output", "old.csv", "--delimiter", "^"]) == 2
+    assert "it may be cp1252: say so by --encoding cp1252" in capsys.readouterr().err
+    old = ("--output", "old.csv", "--delimiter", "^", "--encoding", "cp1252")
+    assert main([*predict, "--model", "saved", *old]) == 0
+    assert "assumed" not in capsys.readouterr().out
+    for name in ("mine", "folder", "alias", "version", "sheet", "old"):
         lines = (tmp_path / f"{name}.csv").read_text().splitlines()
         assert [line.split(",")[3].strip('"') for line in lines] == ["label", "grain", "ship"]
 

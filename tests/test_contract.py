@@ -22,7 +22,7 @@ WORDS = {
 }
 CLASSES = tuple(WORDS)
 TRAINED = [name for name in METHODS if name not in ("decoder", "separate", "prompt", "carp")]
-"""The others write: see ``test_contract_asked.py`` and ``methods/test_decoder.py``."""
+"""The others write: see ``test_contract_asked.py`` and ``methods/finetuned/test_decoder.py``."""
 TOPIC = Task(name="topic", classes=CLASSES)
 LONG = Task(name="long", classes=("no", "yes"))
 TAGS = Task(name="tags", classes=CLASSES, kind="multi")

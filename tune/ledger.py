@@ -1,29 +1,36 @@
-"""What a sweep has done, on disk: one small file a fit, complete or absent.
+"""What a sweep has done, with the other files: one small file a fit, complete or absent.
 
 ::
 
-    files/sweeps/NAME/sweep.json       what was asked for, and the MLflow run
+    FILES/sweeps/NAME/sweep.json       what was asked for, and the MLflow run
                       fits/ID.json     one finished fit: status, reason, figures
                       test/SEED.json   what test said of the winner fitted by that seed
+                      winner.yaml      an experiment with the winner as its only method
+                      winner/          the winner's classifier
 
-A sweep that was killed goes on from here: what has a file is never run again.
+On a disk or on s3: a sweep that was killed goes on from here, from another machine too; what has a
+file is never run again.
 """
 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from llmembed.embeddings.folder import Folder
 from llmembed.errors import ConfigError
 from tune.heads.space import Configuration
 from tune.models.space import TrainingConfiguration
 
 AnyConfiguration = Configuration | TrainingConfiguration
 Status = Literal["ok", "failed", "stopped"]
+FACTS = "sweep.json"
+READERS = 16
+"""Files read at once: on s3 each takes a while."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,58 +87,69 @@ class Record:
 
 
 class Ledger:
-    """The sweep in ``folder``."""
+    """The sweep in ``place``. ``scratch``: a folder of this machine for what can be made again."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, place: Folder, scratch: Path | None = None) -> None:
+        self.place = place
+        own = place.local or scratch
+        assert own is not None, "what lies on s3 needs a folder here for what can be made again"
+        self.scratch = own
         self.records: dict[str, Record] = {}
-        for path in sorted((folder / "fits").glob("*.json")):
-            record = Record.from_json(json.loads(path.read_text(encoding="utf-8")))
-            self.records[record.planned.id] = record
+        fits = place.child("fits")
+        names = [name for name in fits.names() if name.endswith(".json")]
+        with ThreadPoolExecutor(READERS) as pool:
+            for content in pool.map(fits.read, names):
+                record = Record.from_json(json.loads(content))
+                self.records[record.planned.id] = record
+        self.facts: dict[str, Any] = json.loads(place.read(FACTS))
 
     @property
     def name(self) -> str:
-        return self.folder.name
+        """The sweep's."""
+        return self.place.address.partition("?")[0].rstrip("/").rpartition("/")[2]
 
     @classmethod
-    def create(cls, folder: Path, facts: Mapping[str, Any]) -> Ledger:
+    def create(
+        cls, place: Folder | Path, facts: Mapping[str, Any], scratch: Path | None = None
+    ) -> Ledger:
         """Raises ``ConfigError`` where there is a sweep of that name already."""
-        if (folder / "sweep.json").exists():
+        place = _folder(place)
+        if FACTS in place.names():
+            name = place.address.partition("?")[0].rpartition("/")[2]
             raise ConfigError(
-                f"there is a sweep {folder.name!r} already: go on with "
-                f"`llmembed tune --resume {folder.name}`, or give another --name"
+                f"there is a sweep {name!r} already: go on with `llmembed tune --resume {name}`, "
+                "or give another --name"
             )
-        (folder / "fits").mkdir(parents=True, exist_ok=True)
-        _write(folder / "sweep.json", facts)
-        return cls(folder)
+        _write(place, FACTS, facts)
+        return cls(place, _made(scratch))
 
     @classmethod
-    def open(cls, folder: Path) -> Ledger:
+    def open(cls, place: Folder | Path, scratch: Path | None = None) -> Ledger:
         """Raises ``ConfigError`` where there is no such sweep."""
-        if not (folder / "sweep.json").is_file():
-            known = [path.parent.name for path in folder.parent.glob("*/sweep.json")]
-            hint = f"; there are {', '.join(sorted(known))}" if known else ""
-            raise ConfigError(f"no sweep {folder.name!r} in {folder.parent}{hint}")
-        return cls(folder)
-
-    @property
-    def facts(self) -> dict[str, Any]:
-        """What ``create`` was given and ``note`` added."""
-        facts: dict[str, Any] = json.loads((self.folder / "sweep.json").read_text(encoding="utf-8"))
-        return facts
+        place = _folder(place)
+        if FACTS not in place.names():
+            base, _, name = place.address.partition("?")[0].rpartition("/")
+            known: list[str] = []
+            if place.local is not None:
+                known = sorted(path.parent.name for path in place.local.parent.glob(f"*/{FACTS}"))
+            hint = f"; there are {', '.join(known)}" if known else ""
+            raise ConfigError(f"no sweep {name!r} in {base}{hint}")
+        return cls(place, _made(scratch))
 
     def note(self, **more: Any) -> None:
-        _write(self.folder / "sweep.json", {**self.facts, **more})
+        """Add to ``facts``, which are what ``create`` was given."""
+        self.facts = {**self.facts, **more}
+        _write(self.place, FACTS, self.facts)
 
     def note_test(self, seed: int, result: Mapping[str, Any]) -> None:
         """Keep what the winner's fit by ``seed`` came to: test is not read for it again."""
-        (self.folder / "test").mkdir(exist_ok=True)
-        _write(self.folder / "test" / f"{seed}.json", result)
+        _write(self.place.child("test"), f"{seed}.json", result)
 
     def tests(self) -> dict[int, dict[str, Any]]:
         """What ``note_test`` was given, by seed."""
-        files = sorted((self.folder / "test").glob("*.json"))
-        return {int(file.stem): json.loads(file.read_text(encoding="utf-8")) for file in files}
+        place = self.place.child("test")
+        names = [name for name in place.names() if name.endswith(".json")]
+        return {int(name.removesuffix(".json")): json.loads(place.read(name)) for name in names}
 
     def write(self, record: Record) -> bool:
         """Keep ``record``; False where that fit has one already (the first stands)."""
@@ -145,12 +163,19 @@ class Ledger:
         self._put(replace(record, run=run))
 
     def _put(self, record: Record) -> None:
-        _write(self.folder / "fits" / f"{record.planned.id}.json", record.to_json())
+        _write(self.place.child("fits"), f"{record.planned.id}.json", record.to_json())
         self.records[record.planned.id] = record
 
 
-def _write(path: Path, content: Mapping[str, Any]) -> None:
-    """Written aside and renamed: a reader sees the old or the new, never half."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    aside.write_text(json.dumps(content, indent=1, ensure_ascii=False), encoding="utf-8")
-    aside.replace(path)
+def _folder(place: Folder | Path) -> Folder:
+    return place if isinstance(place, Folder) else Folder(str(place))
+
+
+def _made(scratch: Path | None) -> Path | None:
+    if scratch is not None:
+        scratch.mkdir(parents=True, exist_ok=True)
+    return scratch
+
+
+def _write(place: Folder, name: str, content: Mapping[str, Any]) -> None:
+    place.write(name, json.dumps(content, indent=1, ensure_ascii=False).encode())

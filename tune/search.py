@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llmembed.contract import Runtime
+from llmembed.embeddings.folder import Folder
 from llmembed.errors import ConfigError
 from llmembed.pipelines.console import console, say_corpus, write_json
-from llmembed.pipelines.corpus import described, make_corpus
+from llmembed.pipelines.corpus import changed_names, described, make_corpus, plain_name
 from llmembed.pipelines.runtime import files_folder, make_runtime, tracking_files
 from tune.board import Live, Standing, pareto, standings
-from tune.ledger import AnyConfiguration, Ledger, Planned, Record
+from tune.ledger import FACTS, AnyConfiguration, Ledger, Planned, Record
 from tune.recording import log_corpus_once, log_fit, log_missing, log_outcome, reopened
 from tune.settings import Stopping, Sweep, sweep_from
 from tune.summary import Found, files_option, say, to_json
@@ -32,7 +33,8 @@ def start(sweep: Sweep, *, name: str | None = None, json_path: str | None = None
     if name is None:
         stem = Path(described(sweep.data.source).split()[0]).stem
         name = f"{stem}-{datetime.now().strftime('%Y%m%d-%H%M%S')}"
-    ledger = Ledger.create(_folder(files, name), {"sweep": sweep.model_dump(mode="json")})
+    place, scratch = _places(files, name)
+    ledger = Ledger.create(place, {"sweep": sweep.model_dump(mode="json")}, scratch)
     return _go(sweep, ledger, json_path)
 
 
@@ -44,19 +46,24 @@ def resume(
     json_path: str | None = None,
 ) -> Found:
     """Go on with a sweep that was killed or stopped: what is finished is not run again."""
-    ledger = Ledger.open(_folder(files_folder(files), name))
+    ledger = Ledger.open(*_places(files_folder(files), name))
     content = ledger.facts["sweep"]
     content["runtime"]["files"] = files_folder(files)
     if address is not None:
         content["runtime"]["address"] = address
-    return _go(sweep_from(content, str(ledger.folder)), ledger, json_path)
+    return _go(sweep_from(content, ledger.place.address), ledger, json_path)
 
 
-def _folder(files: str, name: str) -> Path:
+def _places(files: str, name: str) -> tuple[Folder, Path]:
+    """Where a sweep's notes lie, and a folder here for what can be made again. Notes of earlier
+    versions, which kept them in the working directory beside files on s3, are gone on with."""
     if Path(name).name != name:
         raise ConfigError(f"--name {name!r}: a sweep's name is one word, without folders")
-    place = Path("llmembed-files" if "://" in files else files).resolve()
-    return place / "sweeps" / name
+    place = Folder(files).child("sweeps", name)
+    earlier = Path("llmembed-files", "sweeps", name).resolve()
+    if place.local is None and (earlier / FACTS).is_file():
+        return Folder(str(earlier)), earlier
+    return place, Path(tracking_files(files)) / "sweeps" / name
 
 
 def _check(sweep: Sweep) -> None:
@@ -77,20 +84,16 @@ def _go(sweep: Sweep, ledger: Ledger, json_path: str | None) -> Found:
 
     out = console()
     out.print(f"sweep [bold]{ledger.name}[/]")
-    if "://" in files_folder(sweep.runtime.files):
-        out.print(
-            f"what is done is noted on this machine, in {ledger.folder}: "
-            f"`llmembed tune --resume {ledger.name}{files_option(sweep)}` goes on from there",
-            soft_wrap=True,
-        )
     with make_runtime(**sweep.runtime.model_dump()) as runtime:
         corpus = make_corpus(sweep.data, runtime.files)
         say_corpus(out, corpus)
+        for words in changed_names(sweep.tracking):
+            out.print(words, style="yellow")
         if ledger.facts.get("digest", corpus.digest) != corpus.digest:
             raise ConfigError(f"the data of sweep {ledger.name!r} changed: start a new sweep")
         tracking = Tracking(
             sweep.tracking.uri,
-            sweep.tracking.experiment or corpus.name,
+            plain_name(sweep.tracking.experiment or corpus.name),
             files=tracking_files(runtime.files),
         )
         tracking.close_orphans()
@@ -176,7 +179,7 @@ class _Search:
             front=pareto(found, self.objective) if self.objective else (),
             failed=[r for r in self.ledger.records.values() if r.status == "failed"],
             test=test,
-            folder=self.ledger.folder,
+            place=self.ledger.place,
         )
 
     def _crowned(self, winner: Standing) -> Mapping[str, Any]:
@@ -274,7 +277,7 @@ class _Search:
             run_trials(
                 jobs,
                 trials,
-                folder=self.ledger.folder,
+                folder=self.ledger.scratch,
                 count=count,
                 on_record=heard,
                 on_tick=live.tick,

@@ -295,7 +295,7 @@ def sweep_from(content: Mapping[str, Any], origin: str) -> Sweep:
 def _known(place: Sequence[str]) -> Collection[str]:
     """The keys at ``place``."""
     if place[:1] == ["method"]:
-        return list(dict.fromkeys(key for each in TRAINED.values() for key in each.model_fields))
+        return list(TRAINED[place[1]].model_fields)
     inner: Any = Sweep
     for part in place:
         field = getattr(inner, "model_fields", {}).get(part)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from llmembed.embeddings.folder import Folder
 from tune.board import Standing, table, words
 from tune.ledger import Record
 from tune.recording import row
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, kw_only=True)
 class Found:
     """What a sweep came to. ``standings``: configurations on validation, best first; ``front``: the
-    Pareto front where there are two objectives; ``test``: the winner's test figures by task."""
+    Pareto front where there are two objectives; ``test``: the winner's test figures by task;
+    ``place``: where all of it is kept."""
 
     name: str
     standings: Sequence[Standing]
@@ -28,7 +30,13 @@ class Found:
     front: Sequence[Standing]
     failed: Sequence[Record]
     test: Mapping[str, Any]
-    folder: Path
+    place: Folder
+
+    @property
+    def folder(self) -> Path:
+        """``place`` on a disk."""
+        assert self.place.local is not None, f"{self.place.address} is not on this machine"
+        return self.place.local
 
 
 def to_json(found: Found, sweep: Sweep, corpus: Corpus) -> dict[str, Any]:
@@ -91,7 +99,7 @@ def say(out: Any, sweep: Sweep, found: Found, ui_command: str) -> None:
         sd = "" if scores["sd"] is None else f" ± {scores['sd']:.4f}"
         part = found.test["part"]
         out.print(f"  {part} {scores['metric']} of {task}: {scores['mean']:.4f}{sd}")
-    recipe = shlex.quote(str(found.folder / "winner.yaml"))
+    recipe = shlex.quote(found.place.file("winner.yaml"))
     out.print(f"  fit it again:      llmembed fit {recipe}")
     if "registered" in found.test:
         out.print(

@@ -8,8 +8,9 @@ known and not run again, and a sweep that was killed goes on by being told its p
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from contextlib import suppress
 from typing import Any, Literal
 
 from ray.tune.search import Searcher
@@ -47,14 +48,15 @@ class Tpe(Searcher):
             directions=directions, sampler=optuna.samplers.TPESampler(seed=seed)
         )
         self._asked: dict[str, tuple[Any, AnyConfiguration]] = {}
-        self._path = ledger.folder / "points.jsonl"
+        self._heard: dict[str, list[float]] = {}
+        self._points = ledger.place.child("points")
         self._seen: set[str] = set()
         self._replay()
 
     def _replay(self) -> None:
         """Tell the study what earlier runs of this sweep tried."""
         done = {record.planned.configuration.id for record in self._ledger.records.values()}
-        for point in _points(self._path):
+        for point in _points(self._ledger):
             self._study.enqueue_trial(point)
             trial = self._study.ask()
             made = self._made(trial)
@@ -101,29 +103,45 @@ class Tpe(Searcher):
                 self._seen.add(made.id)
                 self._asked[trial_id] = (trial, made)
                 self._left -= 1
-                with self._path.open("a", encoding="utf-8") as lines:
-                    lines.write(json.dumps(trial.params) + "\n")
+                name = f"{time.time_ns():020d}-{made.id}.json"
+                self._points.write(name, json.dumps(trial.params).encode())
                 return to_config(
                     [Planned(configuration=made, seed=seed) for seed in range(self._seeds)]
                 )
         return Searcher.FINISHED  # nothing new to be found
 
+    def on_trial_result(self, trial_id: str, result: Mapping[str, Any]) -> None:
+        if "record" not in result and result.get("valid_accuracy") is not None:
+            self._heard.setdefault(trial_id, []).append(float(result["valid_accuracy"]))
+
     def on_trial_complete(
         self, trial_id: str, result: Mapping[str, Any] | None = None, error: bool = False
     ) -> None:
         trial, made = self._asked.pop(trial_id)
-        told = (result or {}).get("valid_accuracy")
-        if not error and told is not None and f"{made.id}-0" not in self._ledger.records:
-            # Ray Tune says so before the ledger hears of a trial that was stopped early.
-            self._tell(trial, made, stopped_at=float(told))
-        else:
-            self._tell(trial, made)
+        if result is not None:
+            self.on_trial_result(trial_id, result)
+        heard = self._heard.pop(trial_id, [])
+        if error or f"{made.id}-0" in self._ledger.records:
+            heard = []
+        # Ray Tune says so before the ledger hears of a trial that was stopped early.
+        self._tell(trial, made, stopped=heard)
 
-    def _tell(self, trial: Any, made: AnyConfiguration, stopped_at: float | None = None) -> None:
-        values = self._values(made)
-        if values is None and stopped_at is not None and len(self._study.directions) == 1:
-            values = [stopped_at]
-        if values is None:
+    def _tell(self, trial: Any, made: AnyConfiguration, stopped: Sequence[float] = ()) -> None:
+        """``stopped``: what a trial that was ended early had told, by evaluation. It is no finished
+        one of a low score: the sampler takes it for worse than all that were finished. Optuna knows
+        no values on the way of several objectives; there it is told that it was ended alone."""
+        from optuna.trial import TrialState
+
+        first = self._ledger.records.get(f"{made.id}-0")
+        if first is not None and first.status == "stopped":
+            stopped = first.history or (first.figures["valid_accuracy"],)
+        values = None if stopped else self._values(made)
+        if stopped:
+            if len(self._study.directions) == 1:
+                for number, value in enumerate(stopped, start=1):
+                    trial.report(value, number)
+            self._study.tell(trial, state=TrialState.PRUNED)
+        elif values is None:
             self._study.tell(trial, state=_failed())
         else:
             self._study.tell(trial, values)
@@ -145,13 +163,15 @@ def _failed() -> Any:
     return TrialState.FAIL
 
 
-def _points(path: Path) -> list[dict[str, Any]]:
-    if not path.is_file():
-        return []
-    found = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        try:
-            found.append(json.loads(line))
-        except ValueError:
-            continue  # the last line of a killed driver
-    return found
+def _points(ledger: Ledger) -> list[dict[str, Any]]:
+    """What was asked before, in order: a file each, in what earlier versions left a line each."""
+    place = ledger.place.child("points")
+    found = [json.loads(place.read(name)) for name in place.names() if name.endswith(".json")]
+    lines: list[str] = []
+    if place.local is not None and (path := place.local.parent / "points.jsonl").is_file():
+        lines = path.read_text(encoding="utf-8").splitlines()
+    before = []
+    for line in lines:
+        with suppress(ValueError):  # the last line of a killed driver
+            before.append(json.loads(line))
+    return [*before, *found]

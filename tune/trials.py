@@ -56,6 +56,7 @@ class _Listener(Callback):
         self._on_record, self._again = on_record, again
         self._on_tick = on_tick
         self._told: dict[str, int] = {}
+        self._scores: dict[str, list[float]] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         """Nothing: Tune saves its callbacks, but a resumed sweep starts from the ledger."""
@@ -70,6 +71,8 @@ class _Listener(Callback):
         if "record" in result:
             self._told[trial.trial_id] = self._told.get(trial.trial_id, 0) + 1
             self._on_record(Record.from_json(result["record"]))
+        elif "valid_accuracy" in result:
+            self._scores.setdefault(trial.trial_id, []).append(float(result["valid_accuracy"]))
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """A trial that Tune ended before it had told its fit was stopped early."""
@@ -87,6 +90,7 @@ class _Listener(Callback):
                         "epochs": float(last.get("epoch", 0)),
                         "seconds": float(last.get("time_total_s", 0.0)),
                     },
+                    history=tuple(self._scores.get(trial.trial_id, ())),
                 )
             )
 

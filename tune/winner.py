@@ -5,7 +5,6 @@ from __future__ import annotations
 import statistics
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
@@ -44,9 +43,11 @@ def crown(
     from llmembed.evaluation import Leaderboard, Result
     from llmembed.tracking import register
 
-    folder, tests = ledger.folder, ledger.tests()
+    tests = ledger.tests()
     experiment = sweep.experiment({"tuned": sweep.method_of(winner.configuration)})
-    _write_recipe(experiment.model_dump(mode="json", exclude_defaults=True), folder)
+    recipe = experiment.model_dump(mode="json", exclude_defaults=True)
+    text = yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True)
+    ledger.place.write("winner.yaml", text.encode())
     method = Assembler(experiment).method("tuned")
     results: list[Result] = []
     with Keeper() as keeper:
@@ -59,7 +60,7 @@ def crown(
         if board.winner is None:
             return figures
         kept = keeper.of(board.winner.label)
-        keeper.copy(board.winner.label, folder / "winner")
+        ledger.place.child("winner").put(kept.folder)
         value = kept.result.valid_value()
         assert value is not None
         registered = register(
@@ -133,8 +134,3 @@ def _figures(results: list[Result]) -> dict[str, Any]:
             "values": values,
         }
     return {"part": part, "tasks": tasks}
-
-
-def _write_recipe(experiment: dict[str, Any], folder: Path) -> None:
-    text = yaml.safe_dump(experiment, sort_keys=False, allow_unicode=True)
-    (folder / "winner.yaml").write_text(text, encoding="utf-8")

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from llmembed.backbones.batching import Work
     from llmembed.backbones.hardware import best_dtype
     from llmembed.backbones.poolings import poolings_of
-    from llmembed.backbones.resolving import resolve
+    from llmembed.backbones.resolving import how_read, own_reads, resolve
     from llmembed.backbones.tokeniser import TokenisedBatch, Tokeniser
 
 # These load torch or transformers, so they come when first asked for.
@@ -26,6 +26,8 @@ _LAZY = {
     "best_dtype": "hardware",
     "embed_texts": "backbone",
     "poolings_of": "poolings",
+    "how_read": "resolving",
+    "own_reads": "resolving",
     "resolve": "resolving",
     "TokenisedBatch": "tokeniser",
     "Tokeniser": "tokeniser",
@@ -43,6 +45,8 @@ __all__ = [
     "Work",
     "best_dtype",
     "embed_texts",
+    "how_read",
+    "own_reads",
     "parse_reads",
     "poolings_of",
     "resolve",

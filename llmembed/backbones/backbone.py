@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import logging
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -12,13 +13,17 @@ import torch
 
 from llmembed.backbones import weights
 from llmembed.backbones.batching import Work, run_batches
+from llmembed.backbones.folder_checks import check_fits, embedding_rows, loading
 from llmembed.backbones.hardware import best_dtype, check_dtype
-from llmembed.backbones.hooked import HookedForward, Pool
+from llmembed.backbones.hooked import HookedForward, ListedForward, Pool, has_blocks
 from llmembed.backbones.packed import PackedForward, is_packable
+from llmembed.backbones.reading import Reading, Way, choose
 from llmembed.backbones.resolving import check_weights
 from llmembed.backbones.spec import BackboneSpec
 from llmembed.backbones.tokeniser import TokenisedBatch, Tokeniser
 from llmembed.errors import ModelError, UnsupportedError
+
+logger = logging.getLogger(__name__)
 
 CPU_TOKEN_BUDGET = 4096
 GPU_TOKEN_BUDGET = 32768
@@ -36,10 +41,12 @@ class Backbone:
 
     A text's vectors are the same alone and in any batch, and the same as plain Hugging Face
     gives, up to rounding: the difference is at most 1e-5 (float32) or 2e-2 (bfloat16, float16) of
-    the vector's length.
+    the vector's length. A probe at loading holds every model to it (see ``reading``); one that is
+    laid out otherwise is read a slower way, which ``reading`` tells and is logged, or refused.
 
-    Raises ``ModelError`` when the weights can't be loaded, are not those of the spec, or the
-    device can't compute in its dtype.
+    Raises ``ModelError`` when the weights can't be loaded, are not those of the spec or do not fit
+    the tokenizer, or when the device can't compute in its dtype, and ``UnsupportedError`` when the
+    model can't be read.
     """
 
     def __init__(
@@ -61,39 +68,90 @@ class Backbone:
         gpu = self.device.type == "cuda"
         self._budget = token_budget or (GPU_TOKEN_BUDGET if gpu else CPU_TOKEN_BUDGET)
         self.tokeniser = Tokeniser(spec)
-        pool = Pool(spec, self.tokeniser.special_head, self.tokeniser.special_tail)
         model = load_model(spec, self.device)
-        self._forward: HookedForward | PackedForward
-        if not reference and is_packable(model, spec, self.device):
-            self._forward = PackedForward(model, spec, pool)
-        else:
-            self._forward = HookedForward(model, spec, pool)
+        self._rows = embedding_rows(model)
+        check_fits(self.tokeniser.tokenizer, self._rows, spec.location)
+        pad = self.tokeniser.pad_id
+        self._pad = pad if self._rows is None or pad < self._rows else 0
+        self.reading = self._chosen(model, reference=reference)
+        self.reading.way.settle()
+        if self.reading.why is not None:
+            logger.warning(self.reading.why)
         padded = any(read.pooling == "mean_padded" for read in spec.reads)
         self._fixed_length = spec.max_tokens if padded else None
+
+    def _chosen(self, model: Any, *, reference: bool) -> Reading:
+        spec = self.spec
+        pool = Pool(spec, self.tokeniser.special_head, self.tokeniser.special_tail)
+        makers: list[Callable[[], Way]] = []
+        if not reference and is_packable(model, spec, self.device):
+            makers.append(lambda: PackedForward(model, spec, pool))
+        if has_blocks(model) or not spec.post_norm:
+            makers.append(lambda: HookedForward(model, spec, pool))
+        probe = self.tokeniser.probe(self._rows)
+
+        def run(way: Way, alone: bool) -> npt.NDArray[np.float32]:
+            budget = 1 if alone else CPU_TOKEN_BUDGET
+            return self._vectors(probe, way, budget=budget, work=Work())[0]
+
+        with quiet_loading():
+            return choose(spec, ListedForward(model, spec, pool), makers, run)
 
     def embed(self, tokens: TokenisedBatch) -> npt.NDArray[np.float32]:
         """N texts -> float32 (N, R, D), in their order.
 
         A text of several windows is their mean weighted by tokens. Windows are sorted by length
-        and batched by ``token_budget``; out of memory halves it for good and goes on. Raises
-        ``ModelError`` when a single window does not fit.
+        and batched by ``token_budget``; out of memory halves it for good and goes on. A text with
+        a token that the model has no embedding for is NaN. Raises ``ModelError`` when a single
+        window does not fit.
         """
+        if self.reading.alone:
+            vectors, _ = self._vectors(tokens, self.reading.way, budget=1, work=self.work)
+        else:
+            vectors, self._budget = self._vectors(
+                tokens,
+                self.reading.way,
+                budget=self._budget,
+                work=self.work,
+                fixed_length=self._fixed_length,
+            )
+        joined = _joined(vectors, tokens)
+        if self.spec.normalise:
+            length = np.linalg.norm(joined, axis=-1, keepdims=True)
+            joined = joined / np.maximum(length, np.float32(1e-12))
+        return joined
+
+    def _vectors(
+        self,
+        tokens: TokenisedBatch,
+        way: Way,
+        *,
+        budget: int,
+        work: Work,
+        fixed_length: int | None = None,
+    ) -> tuple[npt.NDArray[np.float32], int]:
+        """Of each window, float32 (W, R, D), and the budget that held."""
         lengths = tokens.window_lengths
-        filled = np.flatnonzero(lengths)  # a tokenizer without special tokens: "" has no token
         shape = (len(lengths), len(self.spec.reads), self.spec.width)
         gpu = self.device.type == "cuda"
         vectors = torch.zeros(shape, dtype=torch.float32)
+        # A tokenizer without special tokens: "" has no token.
+        filled = np.flatnonzero(lengths)
+        if self._rows is not None and int(tokens.ids.max(initial=0)) >= self._rows:
+            most = np.maximum.reduceat(tokens.ids, tokens.window_starts[:-1][filled])
+            vectors[torch.from_numpy(filled[most >= self._rows])] = torch.nan
+            filled = filled[most < self._rows]
 
         copies: list[tuple[torch.Tensor, torch.Tensor]] = []
 
         def forward(batch: npt.NDArray[np.int64], length: int) -> int:
             rows = filled[batch]
             place = torch.from_numpy(rows)
-            if isinstance(self._forward, PackedForward):
+            if isinstance(way, PackedForward):
                 ids = np.concatenate([tokens.window(row) for row in rows]).astype(np.int64)
-                vectors[place] = self._forward(ids, lengths[rows])
+                vectors[place] = way(ids, lengths[rows])
                 return len(ids)
-            pooled = self._forward(*self._padded(tokens, rows, length))
+            pooled = way(*self._padded(tokens, rows, length))
             if gpu:
                 # Copied while the next batch computes: pinned, and waited for at the end.
                 host = torch.empty(pooled.shape, dtype=torch.float32, pin_memory=True)
@@ -103,25 +161,21 @@ class Backbone:
             return length * len(rows)
 
         with torch.inference_mode():
-            self._budget = run_batches(
-                lengths[filled],
-                forward,
-                budget=self._budget,
-                work=self.work,
-                fixed_length=self._fixed_length,
+            budget = run_batches(
+                lengths[filled], forward, budget=budget, work=work, fixed_length=fixed_length
             )
             if gpu:
                 torch.cuda.synchronize(self.device)
             for place, host in copies:
                 vectors[place] = host
-        return _joined(vectors.numpy(), tokens)
+        return vectors.numpy(), budget
 
     def _padded(
         self, tokens: TokenisedBatch, rows: npt.NDArray[np.int64], length: int
     ) -> tuple[torch.Tensor, torch.Tensor, bool]:
         """Ids (B, T) and lengths (B,) on the device, and whether there is any padding."""
         lengths = tokens.window_lengths[rows]
-        ids = np.full((len(rows), length), self.tokeniser.pad_id, dtype=np.int64)
+        ids = np.full((len(rows), length), self._pad, dtype=np.int64)
         for place, row in enumerate(rows):
             ids[place, : lengths[place]] = tokens.window(row)
         return self._to_device(ids), self._to_device(lengths), bool(lengths.min() < length)
@@ -156,27 +210,22 @@ def load_model(spec: BackboneSpec, device: torch.device) -> Any:
     """The bare model of ``spec``, without a head, in its dtype and in evaluation mode."""
     from transformers import AutoModel
 
-    folder = weights.local_folder(spec.location)
-    if folder is None and spec.weights_sha256 is not None:
-        raise ModelError(f"there is no folder {spec.location}, where {spec.label}'s weights were")
+    folder = weights.needed_folder(spec.location, spec.weights_sha256)
     if folder is not None:
+        weights.check_plain(folder)
         check_weights(spec.location, spec.weights_sha256, weights.weights_sha256(folder))
         config = weights.config_sha256(folder, code=spec.trust_remote_code)
         check_weights(spec.location, spec.config_digest, config, what="configuration")
-    try:
-        with quiet_loading():
-            model, report = AutoModel.from_pretrained(
-                str(folder or spec.location),
-                revision=None if folder else spec.revision,
-                dtype=getattr(torch, spec.dtype),
-                attn_implementation=spec.attention,
-                use_safetensors=True,
-                trust_remote_code=spec.trust_remote_code,
-                output_loading_info=True,
-            )
-    except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
-        raise ModelError(f"{spec.location} can't be loaded from safetensors: {reason}") from error
+    with loading(spec.location), quiet_loading():
+        model, report = AutoModel.from_pretrained(
+            str(folder or spec.location),
+            revision=None if folder else spec.revision,
+            dtype=getattr(torch, spec.dtype),
+            attn_implementation=spec.attention,
+            use_safetensors=True,
+            trust_remote_code=spec.trust_remote_code,
+            output_loading_info=True,
+        )
     _check_complete(spec, set(report["missing_keys"]))
     return model.eval().requires_grad_(False).to(device)
 

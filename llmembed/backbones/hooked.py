@@ -72,6 +72,11 @@ def find_blocks(model: nn.Module, layers: int) -> nn.ModuleList | None:
     return outer[0] if len(outer) == 1 else None
 
 
+def has_blocks(model: Any) -> bool:
+    """Whether the model's blocks can be told apart."""
+    return find_blocks(model, int(model.config.get_text_config().num_hidden_layers)) is not None
+
+
 class _FirstToken(nn.Module):
     """Stands where a pooler was that nobody reads."""
 
@@ -79,8 +84,74 @@ class _FirstToken(nn.Module):
         return hidden[:, 0]
 
 
+def mask_of(ids: Tensor, lengths: Tensor, padded: bool) -> Tensor | None:
+    """(B, T) and (B,) -> int64 (B, T), 1 where a token is; None where there is no padding."""
+    if not padded:
+        return None
+    position = torch.arange(ids.shape[1], device=ids.device)
+    return (position < lengths[:, None]).long()
+
+
+def settings_of(model: Any) -> dict[str, Any]:
+    """Always without a cache: with one, texts may leak into each other."""
+    accepted = inspect.signature(model.forward).parameters
+    return {"use_cache": False} if "use_cache" in accepted else {}
+
+
+class ListedForward:
+    """(B, T) ids and (B,) lengths -> float32 (B, R, D), from the model's own list of states: all of
+    them are computed and kept, which takes the most time and memory.
+
+    Depth 1 is always read after the final norm. Raises ``UnsupportedError`` where what the model
+    lists is no (B, T, D).
+    """
+
+    def __init__(self, model: Any, spec: BackboneSpec, pool: Pool) -> None:
+        self._model, self._pool, self._spec = model, pool, spec
+        self._settings = settings_of(model)
+        if any(read.depth > 1 for read in spec.reads):
+            self._settings["output_hidden_states"] = True
+
+    def __call__(self, ids: Tensor, lengths: Tensor, padded: bool) -> Tensor:
+        output = self._model(
+            input_ids=ids, attention_mask=mask_of(ids, lengths, padded), **self._settings
+        )
+        found = []
+        for read in self._spec.reads:
+            if read.pooling == "pooler":
+                found.append(output.pooler_output.float())
+                continue
+            hidden = output.last_hidden_state if read.depth == 1 else self._listed(output, read)
+            wanted = (*ids.shape, self._spec.width)
+            if tuple(hidden.shape) != wanted:
+                raise UnsupportedError(
+                    f"{self._spec.label} can't be read at depth {read.depth}: its states there "
+                    f"have the shape {tuple(hidden.shape)}, not {wanted} (texts, tokens, width)"
+                )
+            found.append(self._pool(hidden, lengths, read))
+        return torch.stack(found, dim=1)
+
+    def _listed(self, output: Any, read: Read) -> Tensor:
+        states: tuple[Tensor, ...] = getattr(output, "hidden_states", None) or ()
+        if read.depth > len(states):
+            raise UnsupportedError(
+                f"{self._spec.label} can't be read at depth {read.depth}: it lists "
+                f"{len(states)} states"
+            )
+        return states[-read.depth]
+
+    def settle(self) -> None:
+        """Nothing of the model can be left out."""
+
+    def remove(self) -> None:
+        """It changed nothing of the model."""
+
+
 class HookedForward:
-    """(B, T) ids and (B,) lengths -> float32 (B, R, D), through the model's own forward."""
+    """(B, T) ids and (B,) lengths -> float32 (B, R, D), through the model's own forward.
+
+    ``settle`` gives back what is never reached; ``remove`` leaves the model as it was. Raises
+    ``UnsupportedError`` where the blocks can't be told apart."""
 
     def __init__(self, model: Any, spec: BackboneSpec, pool: Pool) -> None:
         self._model, self._pool = model, pool
@@ -94,33 +165,38 @@ class HookedForward:
         self._count = len(spec.reads)
         self._lengths = torch.empty(0)
         self._found: dict[int, Tensor] = {}
-        if not self._pooler and isinstance(getattr(model, "pooler", None), nn.Module):
-            model.pooler = _FirstToken()
-
-        layers = int(model.config.get_text_config().num_hidden_layers)
+        self._settings = settings_of(model)
+        self._layers = layers = int(model.config.get_text_config().num_hidden_layers)
         blocks = find_blocks(model, layers)
-        self._hooked = blocks is not None
-        accepted = inspect.signature(model.forward).parameters
-        # Always without a cache: with one, texts may leak into each other.
-        self._settings = {"use_cache": False} if "use_cache" in accepted else {}
         if blocks is None:
-            if not spec.post_norm:
-                raise UnsupportedError(
-                    f"the blocks of {spec.label} can't be told apart, so it can't be read before "
-                    "its final norm: leave post_norm on"
-                )
-            return
-        shallowest = 1 if self._pooler else min(self._reads)
+            raise UnsupportedError(
+                f"the blocks of {spec.label} can't be told apart, so it can't be read before "
+                "its final norm: leave post_norm on"
+            )
+        self._blocks = blocks
+        self._shallowest = 1 if self._pooler else min(self._reads)
+        self._hooks = []
         for depth in self._reads:
             if depth == layers + 1:
-                enough = depth == shallowest
-                blocks[0].register_forward_pre_hook(self._before(depth, enough), with_kwargs=True)
+                enough = depth == self._shallowest
+                hook = self._before(depth, enough)
+                self._hooks.append(blocks[0].register_forward_pre_hook(hook, with_kwargs=True))
             elif depth > 1 or not spec.post_norm:
-                enough = depth == shallowest and depth > 1
-                blocks[layers - depth].register_forward_hook(self._after(depth, enough))
-        self._at_output = spec.post_norm
-        for place in range(max(1, layers - shallowest + 1), layers):
-            blocks[place] = nn.Identity()  # never reached: their weights need no memory
+                enough = depth == self._shallowest and depth > 1
+                after = self._after(depth, enough)
+                self._hooks.append(blocks[layers - depth].register_forward_hook(after))
+
+    def settle(self) -> None:
+        """Drop the blocks that are never reached, whose weights need no memory, and a pooler that
+        nobody reads."""
+        if not self._pooler and isinstance(getattr(self._model, "pooler", None), nn.Module):
+            self._model.pooler = _FirstToken()
+        for place in range(max(1, self._layers - self._shallowest + 1), self._layers):
+            self._blocks[place] = nn.Identity()
+
+    def remove(self) -> None:
+        for hook in self._hooks:
+            hook.remove()
 
     def _take(self, depth: int, hidden: Tensor) -> None:
         for place, read in self._reads[depth]:
@@ -144,31 +220,17 @@ class HookedForward:
 
     def __call__(self, ids: Tensor, lengths: Tensor, padded: bool) -> Tensor:
         self._lengths, self._found = lengths, {}
-        mask = None
-        if padded:
-            position = torch.arange(ids.shape[1], device=ids.device)
-            mask = (position < lengths[:, None]).long()
         try:
             output = self._model(
-                input_ids=ids,
-                attention_mask=mask,
-                output_hidden_states=not self._hooked,
-                **self._settings,
+                input_ids=ids, attention_mask=mask_of(ids, lengths, padded), **self._settings
             )
         except _Enough:
             output = None
         found, self._found = self._found, {}
         if output is not None:
-            self._read_output(output, lengths, found)
-        return torch.stack([found[place] for place in range(self._count)], dim=1)
-
-    def _read_output(self, output: Any, lengths: Tensor, found: dict[int, Tensor]) -> None:
-        for place in self._pooler:
-            found[place] = output.pooler_output.float()
-        for depth, wanted in self._reads.items():
-            for place, read in wanted:
+            for place in self._pooler:
+                found[place] = output.pooler_output.float()
+            for place, read in self._reads.get(1, ()):
                 if place not in found:
-                    hidden = (
-                        output.last_hidden_state if depth == 1 else output.hidden_states[-depth]
-                    )
-                    found[place] = self._pool(hidden, lengths, read)
+                    found[place] = self._pool(output.last_hidden_state, lengths, read)
+        return torch.stack([found[place] for place in range(self._count)], dim=1)

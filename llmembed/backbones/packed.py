@@ -60,6 +60,12 @@ class PackedForward:
             _Block(block) for block in model.encoder.layer[: self._layers + 1 - self._last]
         ]
 
+    def settle(self) -> None:
+        """What it needs of the model it has taken already."""
+
+    def remove(self) -> None:
+        """It changed nothing of the model."""
+
     def __call__(self, ids: npt.NDArray[np.int64], lengths: npt.NDArray[np.int64]) -> Tensor:
         """``ids`` (tokens,), ``lengths`` (B,) of the texts in it, equal ones side by side."""
         starts = np.cumsum(lengths) - lengths

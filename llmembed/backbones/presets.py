@@ -53,7 +53,7 @@ PRESETS: Table[Preset] = Table("llmembed.backbones", _OWN, check=_problem)
 
 
 def preset_of(model: str) -> Preset | None:
-    """By its short name or by where it comes from."""
+    """By its short name or, for ours, by where it comes from."""
     if model in PRESETS:
         return PRESETS[model]
-    return next((preset for preset in PRESETS.values() if preset.location == model), None)
+    return next((preset for preset in PRESETS.own.values() if preset.location == model), None)

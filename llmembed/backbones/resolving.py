@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
-from llmembed.backbones import weights
+from llmembed.backbones import folder_checks, weights
+from llmembed.backbones.declared import Declared, declared, files_of_hub
 from llmembed.backbones.hardware import best_dtype
+from llmembed.backbones.layouts import check_attention, version_of, width_of
 from llmembed.backbones.presets import PRESETS, Preset, preset_of
 from llmembed.backbones.spec import (
     BackboneSpec,
@@ -46,12 +49,18 @@ def resolve(
     long_texts: LongTexts | None = None,
     dtype: Dtype | Literal["auto"] = "auto",
     template: str | None = None,
+    prompt: str | None = None,
+    normalise: bool | None = None,
     count_special_tokens: bool = True,
     post_norm: bool = True,
     revision: str | None = None,
     trust_remote_code: bool = False,
 ) -> BackboneSpec:
     """The spec of a preset, a local folder or a hub id.
+
+    What a model of sentence-transformers says of its pooling, its prompt, the length of its texts
+    and of its vectors holds where nothing else is asked for. ``prompt``: the name of one of its
+    prompts, or ``none``.
 
     A preset's rows always hold its default reads besides those asked for, so that several
     classifiers over it share one store. A hub id is resolved to its commit; local weights are
@@ -65,6 +74,8 @@ def resolve(
     folder = weights.local_folder(location)
     if folder is None and not preset and model.startswith((".", "/", "~")):
         raise ModelError(f"there is no folder {model}")
+    if folder is not None:
+        folder_checks.check_files(folder)
     config = load_config(location, folder, revision, trust_remote_code)
     if getattr(config, "is_encoder_decoder", False):
         raise UnsupportedError(
@@ -72,7 +83,8 @@ def resolve(
         )
     text_config = config.get_text_config()
     asked = parse_reads(reads) if reads is not None else ()
-    default = parse_reads(preset.reads if preset else "mean:1")
+    own = _declared(location, folder, preset, getattr(config, "_commit_hash", None) or revision)
+    default = parse_reads(preset.reads if preset else own.reads or "mean:1")
     if preset or not asked:
         asked = sorted_reads({*asked, *default})
     _check_depths(model, asked, int(text_config.num_hidden_layers))
@@ -92,31 +104,78 @@ def resolve(
             raise ModelError(f"the commit of {location} on the hub can't be told: name a revision")
         tokenizer_digest = f"commit-{pinned}"
 
+    tokens = _max_tokens(model, preset, max_tokens, own.max_tokens, text_config)
+    check_attention(model, config, tokens)
+    if template is not None and prompt is not None:
+        raise ConfigError(f"{model} is given both a template and a prompt: name one of them")
+    folder_checks.check_tokenizer(
+        str(folder or location),
+        None if folder else pinned,
+        folder_checks.vocabulary_of(config),
+        digest=tokenizer_digest,
+        trust_remote_code=trust_remote_code,
+    )
     return BackboneSpec(
         model=_name(model, folder),
         revision=pinned,
         weights_sha256=weights_sha256,
         tokenizer_digest=tokenizer_digest,
-        width=int(text_config.hidden_size),
+        width=width_of(model, asked, text_config),
         reads=asked,
-        max_tokens=_max_tokens(model, preset, max_tokens, text_config),
+        max_tokens=tokens,
         dtype=best_dtype() if dtype == "auto" else dtype,
         location=location if preset or folder is None else str(folder),
         long_texts=long_texts or "cut",
-        template=template,
+        template=own.template(prompt, model) if template is None else template,
         count_special_tokens=count_special_tokens,
         post_norm=post_norm,
         attention=_attention(config, location, folder, pinned, trust_remote_code),
         trust_remote_code=trust_remote_code,
         config_digest=config_digest,
+        extractor_version=version_of(asked, text_config),
+        normalise=own.normalise if normalise is None else normalise,
     )
+
+
+def own_reads(model: str, revision: str | None = None) -> str:
+    """The pooling that a model's own files name; ``mean:1`` where they name none, and of
+    presets."""
+    preset = preset_of(model)
+    location = preset.location if preset else model
+    folder = weights.local_folder(location)
+    return _declared(location, folder, preset, revision).reads or "mean:1"
+
+
+def how_read(spec: BackboneSpec, model: str) -> str | None:
+    """One sentence on what ``resolve`` took from ``model``'s own files; None where these say
+    nothing."""
+    folder = weights.local_folder(spec.location)
+    commit = None if folder else spec.revision
+    return _declared(spec.location, folder, preset_of(model), commit).sentence(spec)
+
+
+def _declared(
+    location: str, folder: Path | None, preset: Preset | None, revision: str | None
+) -> Declared:
+    """Presets are read as their papers do."""
+    if preset is not None:
+        return Declared()
+    if folder is not None:
+        whole = weights.whole_of(folder)
+        return declared(whole, whole.name)
+    found = declared(None, location.rpartition("/")[2], files_of_hub(location, revision))
+    if found.inside:
+        raise ModelError(
+            f"{location} keeps its transformer in {found.inside}: download it, and name its folder"
+        )
+    return found
 
 
 def _name(model: str, folder: Path | None) -> str:
     for name, preset in PRESETS.items():
-        if model in (name, preset.location):
+        if model == name or (name in PRESETS.own and model == preset.location):
             return name
-    return folder.name if folder else model
+    return weights.whole_of(folder).name if folder else model
 
 
 def check_weights(
@@ -133,13 +192,20 @@ def check_weights(
 def load_config(
     location: str, folder: Path | None, revision: str | None, trust_remote_code: bool
 ) -> Any:
-    """The model's Hugging Face configuration, without its weights."""
+    """The model's Hugging Face configuration, without its weights; of a hub id with its commit as
+    ``_commit_hash``, which transformers 5.23 does not tell."""
     from transformers import AutoConfig
+    from transformers.utils.hub import cached_file
 
     try:
-        return AutoConfig.from_pretrained(
+        config: Any = AutoConfig.from_pretrained(
             str(folder or location), revision=revision, trust_remote_code=trust_remote_code
         )
+        if folder is None and getattr(config, "_commit_hash", None) is None:
+            place = Path(str(cached_file(location, "config.json", revision=revision))).as_posix()
+            found = re.search(r"/snapshots/([0-9a-f]{40})/", place)
+            config._commit_hash = found and found[1]
+        return config
     except (OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
         raise ModelError(
@@ -188,10 +254,12 @@ def context_length(config: Any) -> int | None:
     return int(positions)
 
 
-def _max_tokens(model: str, preset: Preset | None, asked: int | None, config: Any) -> int:
+def _max_tokens(
+    model: str, preset: Preset | None, asked: int | None, declared: int | None, config: Any
+) -> int:
     context = context_length(config)
     if asked is None:
-        wanted = preset.max_tokens if preset else DEFAULT_MAX_TOKENS
+        wanted = preset.max_tokens if preset else declared or DEFAULT_MAX_TOKENS
         return wanted if context is None else min(wanted, context)
     if context is not None and asked > context:
         raise ConfigError(

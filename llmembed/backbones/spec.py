@@ -9,7 +9,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, get_args
 
+from llmembed.backbones import weights
 from llmembed.errors import ConfigError
+from llmembed.permissions import check_code
 
 Pooling = Literal["mean", "cls", "pooler", "last_token", "mean_padded"]
 LongTexts = Literal["cut", "head_tail", "windows"]
@@ -18,9 +20,13 @@ Dtype = Literal["float32", "bfloat16", "float16"]
 POOLINGS: tuple[str, ...] = get_args(Pooling)
 LONG_TEXTS: tuple[str, ...] = get_args(LongTexts)
 DTYPES: tuple[str, ...] = get_args(Dtype)
+ATTENTIONS = ("sdpa", "eager")
 
 EXTRACTOR_VERSION = 2
 """Raised whenever the same spec would give other numbers than before."""
+
+_ADDED = {"normalise": False}
+"""Fields younger than the stores that there are, and what they mean where they are not written."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +35,8 @@ class Read:
 
     ``depth`` counts blocks from the end: 1 is the model's output (after the final norm where the
     model has one), d > 1 the output of the d-th block from the end, as
-    ``output_hidden_states=True`` gives at ``hidden_states[-d]``.
+    ``output_hidden_states=True`` gives at ``hidden_states[-d]``. Where a model's list says
+    otherwise (mamba's and rwkv's ends in the norm's output, an entry of its own), the list holds.
     ``pooling``: ``mean`` over the text's tokens; ``cls`` the first token; ``last_token`` the last;
     ``pooler`` the model's own pooler (depth 1 only); ``mean_padded`` the mean over a fixed length,
     padding included, only to reproduce others' figures.
@@ -96,7 +103,8 @@ class BackboneSpec:
     for local files. ``post_norm``: depth 1 is read after the final norm. ``template`` surrounds
     each text, which stands for ``{text}`` in it. ``count_special_tokens``: whether the tokens that
     the tokenizer adds count in ``mean``. ``config_digest``: of a local model's configuration and,
-    where it runs code of its own, that code. ``location``: hub id, folder, or ``package:NAME``.
+    where it runs code of its own, that code. ``normalise``: every vector is brought to length 1.
+    ``location``: hub id, folder, or ``package:NAME``.
     """
 
     model: str
@@ -116,11 +124,14 @@ class BackboneSpec:
     trust_remote_code: bool = False
     config_digest: str | None = None
     extractor_version: int = EXTRACTOR_VERSION
+    normalise: bool = False
 
     def __post_init__(self) -> None:
         for value, known, what in (
             (self.long_texts, LONG_TEXTS, "rule for long texts"),
             (self.dtype, DTYPES, "dtype"),
+            # Of another name transformers would fetch a kernel from the hub and run it.
+            (self.attention, ATTENTIONS, "attention"),
         ):
             if value not in known:
                 raise ConfigError(f"unknown {what} {value!r}; known are {', '.join(known)}")
@@ -141,17 +152,27 @@ class BackboneSpec:
         return self.model.rstrip("/").rpartition("/")[2]
 
     def to_json(self) -> dict[str, Any]:
-        return {**asdict(self), "reads": [str(read) for read in self.reads]}
+        """Fields younger than stores and classifiers written before them are left out where they
+        change nothing, so that those stay what they are."""
+        told = {**asdict(self), "reads": [str(read) for read in self.reads]}
+        return {k: v for k, v in told.items() if k not in _ADDED or v != _ADDED[k]}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> BackboneSpec:
+        """What ``to_json`` wrote. Raises ``ModelError`` for a model whose code or download was not
+        allowed: see ``llmembed.permissions``."""
         unknown = set(data) - {field.name for field in fields(cls)}
         if unknown:
             raise ConfigError(
                 f"a backbone's spec has unknown fields: {', '.join(sorted(unknown))}; "
                 "it was written by another version of llmembed"
             )
-        return cls(**{**data, "reads": parse_reads(" ".join(data["reads"]))})
+        spec = cls(**{**data, "reads": parse_reads(" ".join(data["reads"]))})
+        if spec.trust_remote_code:
+            check_code(spec.label, spec.location)
+        if spec.weights_sha256 is None:  # else it is read from a folder or not at all
+            weights.check_location(spec.location, spec.revision)
+        return spec
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,9 +10,13 @@ import numpy as np
 import numpy.typing as npt
 
 from llmembed.backbones import weights
+from llmembed.backbones.folder_checks import read_tokenizer
 from llmembed.backbones.resolving import check_weights
 from llmembed.backbones.spec import BackboneSpec
 from llmembed.errors import ModelError
+
+PROBE = (2, 21)
+"""Tokens of the two rows by which a backbone is tried, special ones aside."""
 
 HEAD_SHARE = 0.25
 """Of a long text's tokens under ``head_tail``, as in Sun et al. 2019 (128 of 510)."""
@@ -130,32 +134,50 @@ class Tokeniser:
 
     def __init__(self, spec: BackboneSpec) -> None:
         self.spec = spec
-        self._tokenizer = load_tokenizer(spec)
+        self.tokenizer = load_tokenizer(spec)
         # Where a model has no padding token any id will do: the mask hides it.
-        self.pad_id = int(self._tokenizer.pad_token_id or 0)
+        self.pad_id = int(self.tokenizer.pad_token_id or 0)
         before, after = (spec.template or "{text}").split("{text}")
         self._before, self._after = before, after
-        mask = self._tokenizer("a", return_special_tokens_mask=True)["special_tokens_mask"]
+        mask = self.tokenizer("a", return_special_tokens_mask=True)["special_tokens_mask"]
         head = next((i for i, special in enumerate(mask) if not special), len(mask))
         tail = next((i for i, special in enumerate(reversed(mask)) if not special), 0)
         self.special_head, self.special_tail = head, tail
         self._head = head + self._count(before)
         self._tail = tail + self._count(after)
+        # Tokens of a row before and after the text's own.
+        self.around = self._head, self._tail
         if spec.max_tokens <= self._head + self._tail:
             raise ModelError(
                 f"the template alone fills {self._head + self._tail} of {spec.max_tokens} tokens"
             )
 
+    def probe(self, rows: int | None = None) -> TokenisedBatch:
+        """Two rows of unlike length, of ordinary tokens from all over the vocabulary below ``rows``
+        between the special ones, whatever the language: what every backbone is tried on."""
+        special = set(self.tokenizer.all_special_ids)
+        ids = sorted({*self.tokenizer.get_vocab().values()} - special)
+        ids = [place for place in ids if rows is None or place < rows]
+        around = list(self.tokenizer("a")["input_ids"])
+        tail = around[len(around) - self.special_tail :]
+        most = self.spec.max_tokens - self.special_head - self.special_tail
+        windows = []
+        for count in (min(PROBE[0], most), min(PROBE[1], most)):
+            chosen = [ids[int(i)] for i in np.linspace(0, len(ids) - 1, count)]
+            windows.append([[*around[: self.special_head], *chosen[::-1], *tail]])
+        counts = [len(window[0]) for window in windows]
+        return TokenisedBatch.of_windows(windows, counts, counts)
+
     def _count(self, text: str) -> int:
-        return len(self._tokenizer(text, add_special_tokens=False)["input_ids"]) if text else 0
+        return len(self.tokenizer(text, add_special_tokens=False)["input_ids"]) if text else 0
 
     def __call__(self, texts: Sequence[str]) -> TokenisedBatch:
         if not len(texts):
             return TokenisedBatch.of_windows([], [], [])
         wrapped = [f"{self._before}{text}{self._after}" for text in texts]
         # Where tokens join at the template's edges, counting its pieces alone would be off by one.
-        placed = bool(self.spec.template) and bool(getattr(self._tokenizer, "is_fast", False))
-        encoded = self._tokenizer(
+        placed = bool(self.spec.template) and bool(getattr(self.tokenizer, "is_fast", False))
+        encoded = self.tokenizer(
             wrapped,
             truncation=False,
             padding=False,
@@ -211,18 +233,13 @@ class Tokeniser:
 
 def load_tokenizer(spec: BackboneSpec) -> Any:
     """The Hugging Face tokenizer of ``spec``, checked against its digest."""
-    from transformers import AutoTokenizer
-
-    folder = weights.local_folder(spec.location)
+    folder = weights.needed_folder(spec.location, spec.weights_sha256)
     if folder is not None:
         check_weights(
             f"{spec.location}'s tokenizer", spec.tokenizer_digest, weights.tokenizer_sha256(folder)
         )
-    try:
-        return AutoTokenizer.from_pretrained(
-            str(folder or spec.location),
-            revision=None if folder else spec.revision,
-            trust_remote_code=spec.trust_remote_code,
-        )
-    except (OSError, ValueError) as error:
-        raise ModelError(f"the tokenizer of {spec.location} can't be loaded: {error}") from error
+    return read_tokenizer(
+        str(folder or spec.location),
+        revision=None if folder else spec.revision,
+        trust_remote_code=spec.trust_remote_code,
+    )

@@ -103,12 +103,15 @@ def _run(options: argparse.Namespace) -> int:
             json_path=options.json,
         )
     elif options.command == "predict":
+        from llmembed.permissions import Allowed
         from llmembed.pipelines.predict import predict
 
         predict(
             model=options.model,
             data=options.data,
             text_column=options.text_column,
+            delimiter=options.delimiter,
+            encoding=options.encoding,
             output=options.output,
             keep=options.keep,
             scores=options.scores,
@@ -122,6 +125,12 @@ def _run(options: argparse.Namespace) -> int:
             address=options.address,
             local=options.local,
             json_path=options.json,
+            allowed=Allowed(
+                remote_code=options.trust_remote_code,
+                hub=options.allow_hub,
+                endpoints=tuple(options.allow_endpoint),
+                by="command",
+            ),
         )
     elif options.command == "tune":
         return _tune(options)
@@ -214,7 +223,13 @@ def _serve(options: argparse.Namespace) -> None:
         if twice:
             raise UserError(f"name the models once: as words or by {min(twice)}=, not both")
         given["models"] = names
-    for key, value in (("files", options.files), ("tracking_uri", options.tracking_uri)):
+    for key, value in (
+        ("files", options.files),
+        ("tracking_uri", options.tracking_uri),
+        ("allow.endpoints", options.allow_endpoint or None),
+        ("allow.hub", options.allow_hub or None),
+        ("allow.remote_code", options.trust_remote_code or None),
+    ):
         if value is not None:
             given[key] = value
     start(load_settings(given), host=options.host, port=options.port, address=options.address)
@@ -236,9 +251,8 @@ def _said(options: argparse.Namespace) -> tuple[str, dict[str, Any], list[str]]:
 
     for key, found in zip(("data.source", "data.test"), sources.values(), strict=True):
         put(key, [word for word in found if not _is_setting(word)] or None)
-    put("data.text_column", getattr(options, "text_column", None))
-    put("data.feedback", getattr(options, "feedback", None))
-    put("data.multi", getattr(options, "multi", None))
+    for key in ("text_column", "feedback", "multi", "delimiter", "encoding"):
+        put(f"data.{key}", getattr(options, key, None))
     columns = getattr(options, "label_column", None)
     if columns:
         pairs = [column.split("=", 1) if "=" in column else (column, column) for column in columns]

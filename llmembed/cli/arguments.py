@@ -77,6 +77,7 @@ def parser() -> argparse.ArgumentParser:
         "--data", required=True, nargs="+", metavar="FILES", help="file, folder, glob or s3://"
     )
     predict.add_argument("--text-column", default="text", metavar="COLUMN")
+    _form_options(predict)
     predict.add_argument(
         "--output",
         required=True,
@@ -91,7 +92,8 @@ def parser() -> argparse.ArgumentParser:
         "--unknown-below",
         type=score,
         metavar="SCORE | chosen",
-        help="answer `unknown` below this score, or below the one chosen on validation",
+        help="answer `unknown`, and true in a column `abstained`, below this score, or below the "
+        "one chosen on validation, which promises the wanted precision",
     )
     predict.add_argument(
         "--tracking-uri", metavar="ADDRESS", help="of MLflow; default: SQLite among the files"
@@ -113,6 +115,7 @@ def parser() -> argparse.ArgumentParser:
         metavar=("PROMPT", "ANSWER"),
         help="USD for 1000 tokens (default: 0.002 each)",
     )
+    _permissions(predict)
     _runtime_options(predict)
 
     serve = commands.add_parser("serve", help="put registered classifiers online")
@@ -135,6 +138,8 @@ def parser() -> argparse.ArgumentParser:
         "--address", metavar="RAY", help="a running Ray cluster; default: start one here"
     )
 
+    _permissions(serve)
+
     report = commands.add_parser("report", help="print a stored leaderboard again")
     report.add_argument(
         "leaderboard", nargs="?", metavar="FILE", help="default: the newest one stored"
@@ -147,6 +152,24 @@ def parser() -> argparse.ArgumentParser:
     )
     _runtime_options(doctor)
     return top
+
+
+def _permissions(command: argparse.ArgumentParser) -> None:
+    group = command.add_argument_group("what a classifier may do besides answering by its weights")
+    group.add_argument(
+        "--allow-endpoint",
+        action="append",
+        default=[],
+        metavar="URL[=VARIABLE]",
+        help="ask the endpoint it was fitted with, with the key in this environment variable "
+        "(=none: without a key); repeat it for several",
+    )
+    group.add_argument(
+        "--allow-hub", action="store_true", help="fetch models that are not in the hub's cache here"
+    )
+    group.add_argument(
+        "--trust-remote-code", action="store_true", help="run the Python code of its backbone"
+    )
 
 
 def _dry_run(command: argparse.ArgumentParser) -> None:
@@ -191,9 +214,21 @@ def _experiment_options(
             help="also train on labels corrected at POST /feedback: a served model or a folder",
         )
         group.add_argument("--multi", action="store_true", help="several labels a text")
+        _form_options(group)
     command.add_argument("--backbone", metavar="MODEL", help="preset, hub id or local folder")
     command.add_argument("--seeds", type=int, metavar="N", help="fits per method")
     _runtime_options(command)
+
+
+def _form_options(group: argparse._ActionsContainer) -> None:
+    group.add_argument(
+        "--delimiter",
+        metavar="CHAR",
+        help="between the columns of csv, such as ; or tab (default: told by the header)",
+    )
+    group.add_argument(
+        "--encoding", metavar="NAME", help="of csv and JSON, such as cp1252 (default: UTF-8)"
+    )
 
 
 def _runtime_options(command: argparse.ArgumentParser, *, address: bool = True) -> None:

@@ -68,17 +68,40 @@ def connect(address: str | None = None, *, dashboard: bool = False) -> Session:
         return _session(started=False)
     address = address or os.environ.get(ADDRESS_VARIABLE)
     if address is None or address == "local":
-        with _own_terminate():
-            _start(dashboard=dashboard)
+        try:
+            with _own_terminate():
+                _start(dashboard=dashboard)
+        except (OSError, RuntimeError, ValueError) as error:
+            raise UserError(f"Ray can't be started here: {_first_line(error)}") from error
         return _session(started=True)
+    _refuse_job_port(address)
     try:
         _check_reachable(address)
         with _quiet_core(), _own_terminate():
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     except (OSError, RuntimeError, ValueError) as error:
-        lines = str(error).strip().splitlines() or [repr(error)]
-        raise UserError(f"no Ray cluster can be reached at {address}: {lines[0]}") from error
+        raise UserError(
+            f"no Ray cluster can be reached at {address}: {_first_line(error)}"
+        ) from error
     return _session(started=False)
+
+
+def _refuse_job_port(address: str) -> None:
+    """Raise ``UserError`` at an address of the port that takes jobs, or of another scheme."""
+    scheme, mark, rest = address.partition("://")
+    if mark and scheme != "ray":
+        host = rest.split("/")[0].rpartition(":")[0] or rest.split("/")[0] or "HOST"
+        raise UserError(
+            f"{address} is no address of a Ray cluster ({scheme}:// is for `ray job submit`): give "
+            f"ray://{host}:10001, or {host}:6379 on a machine of the cluster"
+        )
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error).strip()
+    if "AF_UNIX" in text:
+        return "its temporary folder has too long a path for sockets: set RAY_TMPDIR to a short one"
+    return text.splitlines()[0] if text else repr(error)
 
 
 def gpus_at(address: str | None = None) -> float:

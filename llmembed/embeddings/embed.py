@@ -16,17 +16,21 @@ import numpy.typing as npt
 from llmembed.contract import Runtime, Usage
 from llmembed.embeddings.blocks import table_of
 from llmembed.embeddings.gather import (
+    ADVICE,
     DamagedPartsError,
     Gathered,
     digest_of,
     empty,
     gather,
+    gathered_bytes,
     load,
 )
-from llmembed.embeddings.keys import Keys, Rows, distinct, keys_of
-from llmembed.embeddings.stages import stages
+from llmembed.embeddings.keys import Keys, Rows, distinct, keys_of, to_bytes
+from llmembed.embeddings.stages import loading_of, stages
 from llmembed.embeddings.store import Ledger, Store
-from llmembed.errors import StoreError
+from llmembed.embeddings.words import SAMPLE, check_words
+from llmembed.errors import ModelError, StoreError
+from llmembed.metering.disk import check_room
 
 if TYPE_CHECKING:
     from llmembed.backbones import BackboneSpec
@@ -39,6 +43,8 @@ WAVE_ROWS = 1_000_000
 SHARD_ROWS = 10_000_000
 """Rows sorted at once. Finding keys among the sorted ones needs no more memory than they do."""
 _TRIES = 3
+MAX_UNREAD = 0.01
+"""The share of texts without a finite vector up to which they are set aside."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,13 +53,16 @@ class Embedded:
 
     ``vectors``: float16 or float32 (N, R, D), memory-mapped from ``path``. ``tokens``: int64
     (N,), those that the model read. ``usage``: what embedding the distinct texts took, now or
-    earlier. ``computed`` + ``reused`` + ``duplicates`` = N: texts embedded by this call, found in
+    earlier; ``loading``: what making the model took in this call's workers, which is not in it.
+    ``computed`` + ``reused`` + ``duplicates`` = N: texts embedded by this call, found in
     the store, and equal to an earlier one of these texts. ``cut_texts``, ``cut_tokens``: shares
     that the model did not read. ``padding``: share of computed tokens that were padding.
     ``seconds``: wall-clock time of this call's embedding, 0 where nothing was missing;
     ``working_seconds``: from the first worker's first row to the last worker's last, without
     starting a cluster or loading models. Rates are over the latter.
-    ``damaged``: parts set aside because their checksum no longer held.
+    ``damaged``: parts set aside because their checksum no longer held. ``unread``: rows whose
+    vector was not finite, or that hold a token the model has no embedding for; their vectors and
+    ``tokens`` are 0.
     """
 
     vectors: npt.NDArray[Any]
@@ -69,7 +78,9 @@ class Embedded:
     seconds: float = 0.0
     working_seconds: float = 0.0
     computed_tokens: int = 0
+    loading: Usage = field(default_factory=Usage)
     damaged: tuple[str, ...] = field(default=())
+    unread: tuple[int, ...] = field(default=())
 
     @property
     def rows_per_second(self) -> float:
@@ -89,6 +100,9 @@ class Embedded:
         )
         if self.computed:
             said += f"; {self.rows_per_second:.1f} rows/s, {self.tokens_per_second:.0f} tokens/s"
+            said += f"; making the model took {self.loading.seconds:.1f} s apart from that"
+        if self.unread:
+            said += f"; {len(self.unread)} without a finite vector set aside as zeros"
         if self.damaged:
             said += f". Damaged parts set aside and embedded anew: {', '.join(self.damaged)}"
         return said
@@ -109,7 +123,9 @@ def embed(
     Texts no part holds are embedded by ``runtime`` and stored first, in parts of at most
     ``part_rows`` rows. ``keep``: whether the gathered array stays on disk for the next call with
     the same texts (a sweep) or is freed with the result (a passing chunk of a large file).
-    Raises ``StoreError`` where the store was made with another spec, ``WorkerError``.
+    Texts without a finite vector are logged and stand as zeros. Raises ``ModelError`` where these
+    are more than ``MAX_UNREAD`` of all, ``StoreError`` where the store was made with another spec
+    or a disk has no room, ``WorkerError``.
     """
     store = Store(runtime.files, spec)
     store.open()
@@ -132,6 +148,8 @@ def embed(
     full = int(found.full_tokens.sum())
     cut = found.tokens < found.full_tokens
     computed = int(filling.computed.sum())
+    unread = np.flatnonzero((found.tokens == 0) & (found.full_tokens > 0))
+    _tell_unread(spec, texts, keys, unread)
     return Embedded(
         vectors=found.vectors,
         tokens=found.tokens,
@@ -146,8 +164,27 @@ def embed(
         seconds=filling.seconds,
         working_seconds=filling.working_seconds,
         computed_tokens=filling.tokens,
+        loading=filling.loading,
         damaged=tuple(filling.damaged),
+        unread=tuple(unread.tolist()),
     )
+
+
+def _tell_unread(
+    spec: BackboneSpec, texts: Sequence[str], keys: Keys, unread: npt.NDArray[np.int64]
+) -> None:
+    """Log texts that have no vector, or raise ``ModelError`` where they are too many."""
+    if not len(unread):
+        return
+    first = int(unread[0])
+    said = (
+        f"{len(unread)} of {len(texts)} texts have no finite vector of {spec.label}, first row "
+        f"{first}, which begins {texts[first][:40]!r} (key {to_bytes(keys[first]).hex()})"
+    )
+    advice = "leave such texts out, or set dtype to float32"
+    if len(unread) > MAX_UNREAD * len(texts):
+        raise ModelError(f"{said}, and at most {MAX_UNREAD:.0%} are set aside: {advice}")
+    logger.warning("%s: they are set aside, as zeros; %s", said, advice)
 
 
 @dataclass(kw_only=True)
@@ -166,6 +203,7 @@ class _Filling:
     tokens: int = 0
     seconds: float = 0.0
     working_seconds: float = 0.0
+    loading: Usage = field(default_factory=Usage)
     damaged: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -193,6 +231,8 @@ class _Filling:
         if not len(missing):
             return
         spec = self.store.spec
+        self._check_room(len(missing))
+        check_words(spec, [self.texts[row] for row in self.first[missing[:SAMPLE]]])
         work = stages(self.runtime.files, spec, rows=self.part_rows)
         limit = None if spec.long_texts == "windows" else spec.max_tokens
         for start in range(0, len(missing), self.wave_rows):
@@ -203,6 +243,7 @@ class _Filling:
             )
             first, last = math.inf, -math.inf
             for receipt in self.runtime.map_texts(table, work, label=f"embed {spec.label}"):
+                self.loading += loading_of(receipt)
                 self.tokens += int(np.sum(receipt.column("tokens").to_numpy()))
                 first = min(first, receipt.column("began")[0].as_py())
                 last = max(last, receipt.column("ended")[0].as_py())
@@ -216,6 +257,16 @@ class _Filling:
                 f"{lost} texts were embedded but {self.store.folder.address} does not hold them; "
                 "do all workers see this folder? On several machines it must be shared or s3://"
             )
+
+    def _check_room(self, missing: int) -> None:
+        """Before hours of work, not after: for the parts where they lie on this machine, and for
+        what is gathered, half precision taken for granted."""
+        row = len(self.store.spec.reads), self.store.spec.width
+        folder = self.store.gathered_folder()
+        wanted = gathered_bytes(len(self.keys), *row)
+        if self.store.folder.local is not None:
+            wanted += gathered_bytes(missing, *row)
+        check_room(folder, wanted, f"embedding {len(self.keys):,} texts", advice=ADVICE)
 
     def _report(self, damaged: Sequence[str]) -> None:
         for name in damaged:

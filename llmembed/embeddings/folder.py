@@ -14,6 +14,7 @@ from typing import IO, TYPE_CHECKING, Any
 from uuid import uuid4
 
 from llmembed.errors import StoreError
+from llmembed.metering.disk import room_for
 
 if TYPE_CHECKING:
     import pyarrow.fs as pafs
@@ -42,6 +43,10 @@ class Folder:
     def child(self, *names: str) -> Folder:
         base, mark, options = self.address.partition("?")
         return Folder("/".join([base.rstrip("/"), *names]) + mark + options)
+
+    def file(self, name: str) -> str:
+        """The address of a file in this folder."""
+        return self.child(name).address
 
     @cached_property
     def remote(self) -> tuple[pafs.FileSystem, str]:
@@ -94,7 +99,8 @@ class Folder:
 
     def write(self, name: str, content: bytes) -> None:
         """Leaves the whole file or none, whenever the process is killed: written aside, synced
-        and renamed on disk; one upload on s3, where nothing is seen before it is complete."""
+        and renamed on disk; one upload on s3, where nothing is seen before it is complete. Raises
+        ``StoreError`` where the disk is full."""
         if self.local is None:
             system, path = self.remote
             system.create_dir(path, recursive=True)
@@ -104,14 +110,28 @@ class Folder:
         self.local.mkdir(parents=True, exist_ok=True)
         aside = self.local / f"{ASIDE}{name}-{uuid4().hex[:12]}"
         try:
-            with aside.open("wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            aside.replace(self.local / name)
+            with room_for(self.local, len(content), f"the file {name}"):
+                with aside.open("wb") as file:
+                    file.write(content)
+                    file.flush()
+                    os.fsync(file.fileno())
+                aside.replace(self.local / name)
         finally:
             aside.unlink(missing_ok=True)
         _sync(self.local)
+
+    def put(self, source: Path) -> None:
+        """Copy all files below ``source`` to here, in place of those of the same names."""
+        for path in sorted(p for p in source.rglob("*") if p.is_file()):
+            inner = path.parent.relative_to(source).parts
+            place = self.child(*inner) if inner else self
+            if place.local is not None:
+                place.local.mkdir(parents=True, exist_ok=True)
+                shutil.copy(path, place.local / path.name)
+                continue
+            system, folder = place.remote
+            with path.open("rb") as file, system.open_output_stream(f"{folder}/{path.name}") as to:
+                shutil.copyfileobj(file, to, 1 << 24)
 
     def move(self, name: str, subfolder: str) -> None:
         """Move a file into ``subfolder``; does nothing where another process was faster."""

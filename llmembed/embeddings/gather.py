@@ -20,9 +20,11 @@ from llmembed.contract import Usage
 from llmembed.embeddings.folder import ASIDE, Folder
 from llmembed.embeddings.keys import Keys, Rows, to_bytes
 from llmembed.embeddings.parts import Part
-from llmembed.embeddings.store import Ledger, Store, ahead
+from llmembed.embeddings.store import CACHE_VARIABLE, Ledger, Store, ahead
+from llmembed.metering.disk import reserve, room_for
 
 _FORMAT = 1
+ADVICE = f"free some, or name another place by --files, beside a remote one by {CACHE_VARIABLE}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,7 +97,8 @@ def gather(store: Store, ledger: Ledger, place: Rows, digest: str, *, keep: bool
 
     ``place`` (N,) says which of the ledger's keys each text has; none may be missing. The folder
     appears whole, under ``digest``; without ``keep`` it never does: it is mapped and removed, and
-    the space is freed with the array. Raises ``DamagedPartsError``.
+    the space is freed with the array. Raises ``DamagedPartsError``, ``StoreError`` where the disk
+    has no room for it.
     """
     root = store.gathered_folder()
     root.mkdir(parents=True, exist_ok=True)
@@ -130,15 +133,31 @@ def _aside(root: Path) -> Iterator[Path]:
 
 
 def _write(store: Store, ledger: Ledger, place: Rows, folder: Path) -> None:
-    reads = len(store.spec.reads)
-    width = store.spec.width
+    reads, width = len(store.spec.reads), store.spec.width
     parts = ledger.part[place]
     assert (parts >= 0).all(), "rows were to be embedded before they are gathered"
     used = np.unique(parts)
     kind = np.float32 if any(int(number) in ledger.wide for number in used) else np.float16
+    shape = (len(place), reads, width)
+    wanted = gathered_bytes(*shape, np.dtype(kind).itemsize)
+    with room_for(folder, wanted, f"gathering {len(place):,} texts", advice=ADVICE):
+        _fill(store, ledger, place, folder, kind)
+
+
+def gathered_bytes(rows: int, reads: int, width: int, size: int = 2) -> int:
+    """What gathering takes on the disk: vectors of ``size`` bytes a value, two counts a text."""
+    return rows * reads * width * size + rows * 16 + 4096
+
+
+def _fill(store: Store, ledger: Ledger, place: Rows, folder: Path, kind: type) -> None:
+    reads, width = len(store.spec.reads), store.spec.width
+    parts = ledger.part[place]
+    used = np.unique(parts)
     vectors = np.lib.format.open_memmap(
         folder / "vectors.npy", mode="w+", dtype=kind, shape=(len(place), reads, width)
     )
+    with (folder / "vectors.npy").open("r+b") as file:
+        reserve(file, (folder / "vectors.npy").stat().st_size)
     tokens = np.zeros(len(place), dtype=np.int64)
     full = np.zeros(len(place), dtype=np.int64)
     order = np.argsort(parts, kind="stable")

@@ -16,7 +16,6 @@ from llmembed.evaluation.benchmark import MeteredPrediction, evaluate
 from llmembed.evaluation.bootstrap import Interval, bootstrap_interval
 from llmembed.evaluation.calibration import apply_temperature, fit_temperature
 from llmembed.evaluation.coverage import (
-    UNKNOWN,
     CoverageCurve,
     Threshold,
     choose_threshold,
@@ -24,7 +23,7 @@ from llmembed.evaluation.coverage import (
     withhold,
 )
 from llmembed.evaluation.latency import measure_latency
-from llmembed.evaluation.leaderboard import Leaderboard, Row, Spread
+from llmembed.evaluation.leaderboard import Leaderboard
 from llmembed.evaluation.metrics import PRIMARY, ClassScore, Scores, score
 from llmembed.evaluation.pictures import (
     confusion_picture,
@@ -33,10 +32,11 @@ from llmembed.evaluation.pictures import (
     reliability_picture,
 )
 from llmembed.evaluation.result import Calibration, Latency, Result, Selective
+from llmembed.evaluation.rows import Row, Spread
+from llmembed.evaluation.selective import promise
 
 __all__ = [
     "PRIMARY",
-    "UNKNOWN",
     "Calibration",
     "ClassScore",
     "CoverageCurve",
@@ -60,6 +60,7 @@ __all__ = [
     "fit_temperature",
     "front_picture",
     "measure_latency",
+    "promise",
     "reliability_picture",
     "score",
     "withhold",

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, is_dataclass, replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -25,11 +25,12 @@ from llmembed.errors import LlmembedError, UnsupportedError
 from llmembed.evaluation.bootstrap import bootstrap_interval
 from llmembed.evaluation.calibration import apply_temperature, fit_temperature
 from llmembed.evaluation.confidence import confidence_and_correct, reliability
-from llmembed.evaluation.coverage import choose_threshold, coverage_curve
+from llmembed.evaluation.coverage import WANTED_CONFIDENCE
 from llmembed.evaluation.latency import measure_latency
 from llmembed.evaluation.metrics import Scores, score
 from llmembed.evaluation.provenance import plain, settings_of, versions
-from llmembed.evaluation.result import Calibration, Result, Selective, Status
+from llmembed.evaluation.result import Calibration, Result, Status
+from llmembed.evaluation.selective import Answered, answered_when_sure
 from llmembed.metering import Meter, Prices
 
 if TYPE_CHECKING:
@@ -69,7 +70,8 @@ def evaluate(
     seeds: Sequence[int],
     reporter_factory: Callable[[Method, int], Reporter] | None = None,
     prices: Prices | None = None,
-    wanted_precision: float = 0.95,
+    wanted_precision: float = 0.99,
+    wanted_confidence: float = WANTED_CONFIDENCE,
     time_limit_seconds: float | None = None,
     latency_budget_seconds: float = 30.0,
     on_fitted: OnFitted | None = None,
@@ -101,7 +103,7 @@ def evaluate(
                 classifier = fitted.fit(corpus.tasks, corpus.train, corpus.valid, runtime, reporter)
             wall_seconds = meter.usage.seconds
             result = replace(
-                _scored(blank, classifier, corpus, runtime, wanted_precision),
+                _scored(blank, classifier, corpus, runtime, (wanted_precision, wanted_confidence)),
                 wall_seconds=wall_seconds,
             )
         except LlmembedError as error:
@@ -172,7 +174,7 @@ def _scored(
     classifier: Classifier,
     corpus: Corpus,
     runtime: Runtime,
-    wanted_precision: float,
+    wanted: tuple[float, float],
 ) -> Result:
     on_valid = classifier.predict(corpus.valid.texts, runtime)
     complaints = tuple(getattr(classifier, "complaints", ()))
@@ -207,13 +209,13 @@ def _scored(
             for task in corpus.tasks
         },
         selective={
-            task.name: _selective(
+            task.name: answered_when_sure(
                 task,
                 (corpus.valid.labels[task.name], on_valid[task.name]),
                 None
                 if corpus.test is None
                 else (corpus.test.labels[task.name], answers[task.name]),
-                wanted_precision,
+                *wanted,
             )
             for task in scored
             if task.kind == "single"
@@ -278,31 +280,6 @@ def _scores(
     return {
         task.name: score(task, examples.labels[task.name], predictions[task.name]) for task in tasks
     }
-
-
-Answered = tuple[Any, Prediction]
-
-
-def _selective(
-    task: Task, valid: Answered, test: Answered | None, wanted_precision: float
-) -> Selective:
-    threshold = choose_threshold(*_all_texts(task, *valid), wanted_precision)
-    confidence, correct = _all_texts(task, *(test or valid))
-    answered = confidence >= (np.inf if threshold.value is None else threshold.value)
-    return Selective(
-        threshold=threshold,
-        curve=coverage_curve(confidence, correct).thinned(),
-        coverage=float(answered.mean()) if test else None,
-        precision=float(correct[answered].mean()) if test and answered.any() else None,
-    )
-
-
-def _all_texts(task: Task, truth: Any, prediction: Prediction) -> tuple[Any, Any]:
-    """Confidence and correctness of every text; an unreadable answer has confidence 0."""
-    read = (prediction.labels >= 0) & ~prediction.invalid
-    confidence, correct = np.zeros(len(read)), np.zeros(len(read), dtype=bool)
-    confidence[read], correct[read] = confidence_and_correct(task, truth, prediction)
-    return confidence, correct
 
 
 def _calibration(task: Task, valid: Answered, judged: Answered) -> Calibration:

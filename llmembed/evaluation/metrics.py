@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ import numpy.typing as npt
 from llmembed.contract import Kind, Prediction, Task
 from llmembed.errors import UnsupportedError
 from llmembed.evaluation.confidence import Reliability, confidence_and_correct, reliability
+from llmembed.evaluation.confusion import WHOLE_UP_TO, Confusion
 from llmembed.evaluation.slots import slot_counts
 
 PRIMARY: dict[Kind, str] = {"single": "accuracy", "multi": "micro_f1", "tokens": "slot_f1"}
@@ -36,7 +37,9 @@ class Scores:
     ``metrics``: accuracy, macro_f1, weighted_f1 for ``single``; subset_accuracy, micro_f1,
     macro_f1, weighted_f1 for ``multi``; word_accuracy, slot_precision, slot_recall, slot_f1,
     macro_f1, weighted_f1 for ``tokens``; ``ece`` where there are scores. ``confusion``: for
-    ``single`` the counts (C, C), rows truth, columns answer; unreadable answers are in no column.
+    ``single`` the counts (C, C), rows truth, columns answer; unreadable answers are in no column;
+    None of more than ``WHOLE_UP_TO`` classes. ``pairs``: the same counts of however many classes,
+    those that are not 0; kept while the scores are in memory, not in their JSON.
     ``collapsed``: the class that is answered to every text although the truth has several.
     ``unanswered``: texts to which no answer ever came; they count as wrong, too.
     """
@@ -52,6 +55,7 @@ class Scores:
     reliability: Reliability | None = None
     collapsed: str | None = None
     unanswered: int = 0
+    pairs: Confusion | None = field(default=None, compare=False, repr=False)
 
     @property
     def unreadable(self) -> tuple[int, int]:
@@ -65,8 +69,17 @@ class Scores:
         """The primary metric."""
         return self.metrics[self.primary]
 
+    @property
+    def counted(self) -> Confusion | None:
+        """``pairs``, or of scores read from JSON those of ``confusion``."""
+        if self.pairs is not None or self.confusion is None:
+            return self.pairs
+        return Confusion.of_matrix(self.confusion)
+
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        told = asdict(replace(self, pairs=None))
+        del told["pairs"]
+        return told
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Scores:
@@ -97,7 +110,7 @@ def score(task: Task, truth: npt.NDArray[Any], prediction: Prediction) -> Scores
             f"were answered; texts of word labels must be their words joined by single spaces"
         )
     measure = {"single": _single, "multi": _multi, "tokens": _tokens}[task.kind]
-    metrics, per_class, confusion = measure(task, truth, prediction)
+    metrics, per_class, pairs = measure(task, truth, prediction)
     confidence, correct = confidence_and_correct(task, truth, prediction)
     bins = None if confidence is None else reliability(confidence, correct)
     if bins is not None:
@@ -110,11 +123,18 @@ def score(task: Task, truth: npt.NDArray[Any], prediction: Prediction) -> Scores
         metrics=metrics,
         invalid_rate=float(np.mean(prediction.invalid)) if len(prediction.invalid) else 0.0,
         per_class=per_class,
-        confusion=confusion,
+        confusion=_whole(pairs),
+        pairs=pairs,
         reliability=bins,
         collapsed=collapsed_class(task, truth, prediction),
         unanswered=0 if prediction.unanswered is None else int(prediction.unanswered.sum()),
     )
+
+
+def _whole(pairs: Confusion | None) -> tuple[tuple[int, ...], ...] | None:
+    if pairs is None or pairs.classes > WHOLE_UP_TO:
+        return None
+    return tuple(tuple(row) for row in pairs.matrix().tolist())
 
 
 def collapsed_class(task: Task, truth: npt.NDArray[Any], prediction: Prediction) -> str | None:
@@ -134,22 +154,16 @@ def collapsed_class(task: Task, truth: npt.NDArray[Any], prediction: Prediction)
     return "+".join(task.classes[i] for i in np.flatnonzero(rows[0])) or "nothing"
 
 
-Measured = tuple[dict[str, float], tuple[ClassScore, ...], tuple[tuple[int, ...], ...] | None]
+Measured = tuple[dict[str, float], tuple[ClassScore, ...], Confusion | None]
 
 
 def _single(task: Task, truth: npt.NDArray[Any], prediction: Prediction) -> Measured:
-    n_classes = len(task.classes)
-    answers = readable(prediction)
-    read = answers >= 0
-    pairs = np.asarray(truth)[read] * n_classes + answers[read]
-    confusion = np.bincount(pairs, minlength=n_classes**2).reshape(n_classes, n_classes)
-    support = np.bincount(truth, minlength=n_classes)
-    per_class, averages = _per_class(
-        task.classes, np.diag(confusion), confusion.sum(axis=0), support
-    )
-    accuracy = ratio(int(np.trace(confusion)), len(truth))
-    rows = tuple(tuple(int(value) for value in row) for row in confusion)
-    return {"accuracy": accuracy, **averages}, per_class, rows
+    confusion = Confusion.of(truth, readable(prediction), len(task.classes))
+    support = np.bincount(truth, minlength=len(task.classes))
+    right = confusion.right
+    per_class, averages = _per_class(task.classes, right, confusion.answered, support)
+    accuracy = ratio(int(right.sum()), len(truth))
+    return {"accuracy": accuracy, **averages}, per_class, confusion
 
 
 def _multi(task: Task, truth: npt.NDArray[Any], prediction: Prediction) -> Measured:

@@ -12,32 +12,41 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from llmembed.evaluation.confusion import WHOLE_UP_TO
 from llmembed.evaluation.placing import place_labels
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from llmembed.evaluation.leaderboard import Leaderboard, Row
+    from llmembed.evaluation.leaderboard import Leaderboard
     from llmembed.evaluation.metrics import Scores
     from llmembed.evaluation.result import Selective
+    from llmembed.evaluation.rows import Row
 
 BLUE, VERMILION, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#8a8a8a"
 COLOURS = (BLUE, VERMILION, GREEN, "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 STYLES = ("-", "--", "-.", ":")
 PIXELS_PER_INCH = 150
+AS_WRITTEN: dict[str, Any] = {"parse_math": False}
+"""Names are the user's: two dollar signs in them begin no formula."""
+MOST_CONFUSED = 40
 NUMBERS_UP_TO = 24
 """More classes than these are shown by colour alone, and by numbers where they go wrong."""
 
 
 def confusion_picture(scores: Scores, path: str | Path, *, title: str | None = None) -> Path:
     """The confusion matrix of a ``single`` task: each row's share by answer, counts of texts at
-    the row's name. Below 0.5 % a cell is left white."""
-    assert scores.confusion is not None, "only a task of one label a text has a confusion matrix"
-    counts = np.array(scores.confusion)
-    support = np.array([row.support for row in scores.per_class])
-    shares = counts / np.maximum(support, 1)[:, None]
-    names = [row.name for row in scores.per_class]
+    the row's name. Below 0.5 % a cell is left white. Of more than ``WHOLE_UP_TO`` classes those
+    most often confused, ``MOST_CONFUSED`` of them."""
+    pairs = scores.counted
+    assert pairs is not None, "only a task of one label a text has a confusion matrix"
+    shown = np.arange(pairs.classes)
+    if pairs.classes > WHOLE_UP_TO:
+        shown = pairs.most_confused(MOST_CONFUSED)
+    support = np.array([scores.per_class[i].support for i in shown])
+    shares = pairs.matrix(shown) / np.maximum(support, 1)[:, None]
+    names = [scores.per_class[i].name for i in shown]
     n = len(names)
     longest = min(max(len(name) for name in names), 28)
     cell = 0.62 if n <= 10 else 0.44 if n <= NUMBERS_UP_TO else 0.235
@@ -50,9 +59,9 @@ def confusion_picture(scores: Scores, path: str | Path, *, title: str | None = N
     turned: dict[str, Any] = {"rotation": 90}
     if n <= 10:
         turned = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"}
-    axes.set_xticks(range(n), short, fontsize=font, **turned)
+    axes.set_xticks(range(n), short, fontsize=font, **AS_WRITTEN, **turned)
     rows = [f"{name} ({total})" for name, total in zip(short, support, strict=True)]
-    axes.set_yticks(range(n), rows, fontsize=font)
+    axes.set_yticks(range(n), rows, fontsize=font, **AS_WRITTEN)
     axes.set_xticks(np.arange(n + 1) - 0.5, minor=True)
     axes.set_yticks(np.arange(n + 1) - 0.5, minor=True)
     axes.grid(which="minor", color="#e4e4e4", linewidth=0.6)
@@ -72,7 +81,8 @@ def confusion_picture(scores: Scores, path: str | Path, *, title: str | None = N
     bar.outline.set_visible(False)
     unread = f", {100 * scores.invalid_rate:.1f} % unreadable" if scores.invalid_rate else ""
     told = f"{scores.task}: accuracy {scores.metrics['accuracy']:.4f} on {scores.examples} texts"
-    axes.set_title(title or told + unread, fontsize=11, loc="left")
+    few = f"\nthe {n} of {pairs.classes:,} classes most often confused" if n < pairs.classes else ""
+    axes.set_title((title or told + unread) + few, fontsize=11, loc="left", **AS_WRITTEN)
     return _save(figure, path)
 
 
@@ -116,7 +126,8 @@ def front_picture(board: Leaderboard, path: str | Path) -> Path:
     over = ", mean over tasks" if len(board.primary) > 1 else ""
     axes.set_ylabel(f"{split} {metric}{over}")
     partial = " (partial data)" if board.partial else ""
-    axes.set_title(f"{board.corpus}{partial}: what accuracy costs", fontsize=11, loc="left")
+    told = f"{board.corpus}{partial}: what accuracy costs"
+    axes.set_title(told, fontsize=11, loc="left", **AS_WRITTEN)
     axes.grid(color="#ececec", lw=0.8)
     _plain(axes)
     winner = board.winner
@@ -132,7 +143,7 @@ def front_picture(board: Leaderboard, path: str | Path) -> Path:
 
 def coverage_picture(curves: Mapping[str, Selective], path: str | Path) -> Path:
     """Accuracy over the share of texts answered; by name (of a method or task). A dot marks where
-    the threshold chosen on validation came to lie on test."""
+    the threshold chosen on validation came to lie on test, a bar the interval of its precision."""
     figure = _figure(7.2, 4.6)
     axes = figure.subplots()
     lowest = 1.0
@@ -154,6 +165,11 @@ def coverage_picture(curves: Mapping[str, Selective], path: str | Path) -> Path:
             label=told,
         )
         if selective.coverage and selective.precision is not None:
+            low_high = selective.interval
+            if low_high is not None:
+                ends = [low_high.low, low_high.high]
+                axes.plot([selective.coverage] * 2, ends, "-", color=colour, lw=1.2, zorder=3)
+                lowest = min(lowest, low_high.low)
             axes.plot(
                 selective.coverage,
                 selective.precision,
@@ -173,7 +189,9 @@ def coverage_picture(curves: Mapping[str, Selective], path: str | Path) -> Path:
     axes.set_xlabel("coverage: share of texts answered, the rest is “unknown”")
     axes.set_ylabel("accuracy of the answers")
     axes.set_title("Answering only when sure", fontsize=11, loc="left")
-    axes.legend(frameon=False, fontsize=9, loc="lower left")
+    legend = axes.legend(frameon=False, fontsize=9, loc="lower left")
+    for text in legend.get_texts():
+        text.set_parse_math(False)
     axes.grid(color="#ececec", lw=0.8)
     _plain(axes)
     return _save(figure, path)
@@ -206,9 +224,8 @@ def reliability_picture(scores: Scores, path: str | Path) -> Path:
     upper.set_ylim(0, 1.02)
     upper.set_xlim(0, 1)
     upper.set_ylabel("share of right answers")
-    upper.set_title(
-        f"{scores.task}: expected calibration error {bins.ece:.4f}", fontsize=11, loc="left"
-    )
+    told = f"{scores.task}: expected calibration error {bins.ece:.4f}"
+    upper.set_title(told, fontsize=11, loc="left", **AS_WRITTEN)
     upper.legend(frameon=False, fontsize=9, loc="upper left")
     lower.bar(left, counts, 1 / n, align="edge", color="#bdbdbd", edgecolor="white")
     lower.set_ylabel("answers")
@@ -253,7 +270,7 @@ def _give_room(axes: Axes, energies: list[float], rows: list[Row]) -> None:
 
 
 def _hollow(estimated: bool) -> str:
-    return " (hollow: estimated from declared power)" if estimated else ""
+    return " (hollow: estimated)" if estimated else ""
 
 
 def _figure(width: float, height: float) -> Figure:

@@ -43,7 +43,7 @@ def place_labels(
         taken += _along(np.asarray(axes.transData.transform(np.array(line))), 2 * unit)
     placed: list[Box] = []
     for (x, y), name, colour in zip(marks, names, colours, strict=True):
-        text = axes.text(0, 0, name, fontsize=font_size, color=colour, zorder=5)
+        text = axes.text(0, 0, name, fontsize=font_size, color=colour, zorder=5, parse_math=False)
         extent = text.get_window_extent()
         width, height = extent.width, extent.height
         spot, box, beside = _best_spot(x, y, width, height, unit, bounds, [*taken, *placed])

@@ -28,13 +28,15 @@ class Latency:
 @dataclass(frozen=True, kw_only=True)
 class Selective:
     """A task answered only when sure. ``threshold`` was chosen on validation; ``coverage`` and
-    ``precision`` are what it gives on test (None without one, or where nothing is answered);
-    ``curve`` is test's."""
+    ``precision`` are what it gives on test (None without one, or where nothing is answered), with
+    the ``interval`` of that precision (Clopper-Pearson, at the threshold's confidence); ``curve``
+    is test's."""
 
     threshold: Threshold
     curve: CoverageCurve
     coverage: float | None = None
     precision: float | None = None
+    interval: Interval | None = None
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Selective:
@@ -43,6 +45,8 @@ class Selective:
                 **data,
                 "threshold": Threshold(**data["threshold"]),
                 "curve": CoverageCurve.from_json(data["curve"]),
+                # A leaderboard stored by an earlier version has none.
+                "interval": data.get("interval") and Interval(**data["interval"]),
             }
         )
 

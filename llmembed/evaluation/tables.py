@@ -2,19 +2,42 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Protocol
 
-from llmembed.evaluation.result import STOPPED
+from llmembed.evaluation.result import STOPPED, Result
+from llmembed.evaluation.rows import Row, Spread
+from llmembed.evaluation.selective import promise
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from llmembed.evaluation.leaderboard import Leaderboard, Row, Spread
-
 NONE = "–"
 
 
-def terminal(board: Leaderboard) -> RenderableType:
+class Board(Protocol):
+    """What of a ``Leaderboard`` is shown."""
+
+    @property
+    def corpus(self) -> str: ...
+
+    @property
+    def partial(self) -> str | None: ...
+
+    @property
+    def primary(self) -> Mapping[str, str]: ...
+
+    @property
+    def rows(self) -> Sequence[Row]: ...
+
+    @property
+    def winner(self) -> Row | None: ...
+
+    @property
+    def winner_result(self) -> Result | None: ...
+
+
+def terminal(board: Board) -> RenderableType:
     """Two lines a row, so that every figure fits; reasons and provisos stand below."""
     from rich import box
     from rich.console import Group
@@ -61,7 +84,7 @@ def terminal(board: Leaderboard) -> RenderableType:
     return Group(table, *(Text(line, style="dim") for line in provisos(board)))
 
 
-def markdown(board: Leaderboard) -> str:
+def markdown(board: Board) -> str:
     """One line a row, every figure in a column of its own; reasons and provisos below."""
     several = len(board.primary) > 1
     split = "test" if any(row.test for row in board.rows) else "validation"
@@ -98,7 +121,7 @@ def markdown(board: Leaderboard) -> str:
     return "\n".join([*lines, "", *(f"- {line}" for line in provisos(board))]) + "\n"
 
 
-def provisos(board: Leaderboard) -> list[str]:
+def provisos(board: Board) -> list[str]:
     """What must be read with the figures."""
     lines = []
     if board.partial:
@@ -106,10 +129,16 @@ def provisos(board: Leaderboard) -> list[str]:
     winner = board.winner
     if winner:
         lines.append(f"Winner: {winner.label}, chosen on validation; test was read once a fit.")
+        result = board.winner_result
+        for task, selective in result.selective.items() if result else ():
+            lines.append(f"{winner.label}, {task}: {promise(selective)}.")
     elif board.rows:
         lines.append("No winner: no row is fitted, sound, complete and on real weights.")
     if any(row.energy_is_estimated for row in board.rows):
-        lines.append("~ energy, and its cost, are estimates from declared power, not measured.")
+        lines.append(
+            "~ energy, and its cost, are estimates, not measured: of declared power, or a share "
+            "of a GPU on which others compute too."
+        )
     for row in board.rows:
         if row.status != "ok":
             lines.append(f"{row.label}: {row.status.rstrip(chr(46))}.{_until_then(row)}")

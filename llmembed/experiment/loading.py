@@ -36,9 +36,8 @@ def load_experiment(
     Raises:
         ConfigError: unknown recipe, key or method, or a value of the wrong kind.
     """
-    path = _find(recipe)
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = yaml.safe_load(_read(recipe))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         reason = " ".join(str(error).split())
         raise ConfigError(f"{recipe}: can't be read as YAML: {reason}") from None
@@ -52,16 +51,16 @@ def load_experiment(
             _put(content, key, yaml.safe_load(text))
         except yaml.YAMLError:
             raise ConfigError(f"{word}: the value can't be read as YAML") from None
-    if only is not None:
-        methods = content.get("methods") or {}
-        for name in only:
-            if name not in methods:
-                raise ConfigError(f"no method {name!r} in {recipe}{suggest(name, methods)}")
-        content["methods"] = {name: methods[name] for name in only}
+    methods = content.get("methods") or {}
+    for name in only or ():
+        if name not in methods:
+            raise ConfigError(f"no method {name!r} in {recipe}{suggest(name, methods)}")
     try:
         experiment = Experiment.model_validate(content)
     except ValidationError as error:
         raise ConfigError(f"{recipe}: {complaint(error)}") from None
+    if only is not None:
+        experiment = experiment.only(only)
     if "backbones.encoder.model" in (changes or {}) and not _reads_encoder(experiment):
         raise ConfigError(
             f"--backbone: no view of {recipe} reads `encoder`; "
@@ -75,6 +74,20 @@ def _reads_encoder(experiment: Experiment) -> bool:
     for method in experiment.methods.values():
         words += method.views_read("", experiment.views).values()
     return any(word.split()[:1] == ["encoder"] for word in words)
+
+
+def _read(recipe: str) -> str:
+    """A recipe's text by its name, or a file's, here or on s3."""
+    if "://" in recipe:
+        from llmembed.embeddings.folder import Folder
+
+        base, mark, options = recipe.partition("?")
+        parent, _, name = base.rpartition("/")
+        try:
+            return Folder(parent + mark + options).read(name).decode("utf-8")
+        except FileNotFoundError:
+            raise ConfigError(f"there is no file {recipe}") from None
+    return _find(recipe).read_text(encoding="utf-8")
 
 
 def _find(recipe: str) -> Path:

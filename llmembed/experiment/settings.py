@@ -13,7 +13,7 @@ from pydantic import BaseModel, Field, ValidationError, field_validator
 
 from llmembed.experiment.generators import GeneratorSettings
 from llmembed.methods import METHODS
-from llmembed.methods.settings import MethodSettings, one_of_kinds
+from llmembed.methods.settings import MethodSettings, one_of_kinds, whole
 from llmembed.mistakes import sentence
 from llmembed.settings import Settings
 
@@ -31,7 +31,20 @@ class Data(Settings):
     labels: dict[str, str] | None = Field(None, description="task: column")
     kinds: dict[str, Literal["single", "multi", "tokens"]] = {}
     multi: bool = Field(False, description="every task may have several labels a text")
-    separator: str = ","
+    separator: str = Field(",", description="between the labels of a text, in one string")
+    empty_is_none: bool = Field(
+        False, description="without a label: none of them, where a text may have several"
+    )
+    delimiter: str | None = Field(
+        None, description="between the columns of csv; default: told by the header"
+    )
+    encoding: str | None = Field(None, description="of csv and JSON, such as cp1252; else UTF-8")
+    split_by_name: bool = Field(
+        True, description="files and folders named train, valid, test are these parts"
+    )
+    drop_leaks: bool = Field(
+        False, description="leave out test rows whose text is in train or valid"
+    )
     words_column: str | None = Field(None, description="words of each text, for BIO labels")
     tasks: list[str] | None = Field(None, description="only these tasks")
     feedback: str | None = Field(
@@ -52,7 +65,11 @@ class BackboneSettings(Settings):
     max_tokens: int | None = Field(None, ge=2)
     long_texts: Literal["cut", "head_tail", "windows"] | None = None
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    template: str | None = None
+    template: str | None = Field(None, description="what surrounds a text, `{text}` in it")
+    prompt: str | None = Field(
+        None, description="one of the model's own, such as query or document; or none"
+    )
+    normalise: bool | None = Field(None, description="vectors of length 1; null: as the model says")
     trust_remote_code: bool = False
 
 
@@ -116,6 +133,7 @@ class Experiment(Settings):
     methods: dict[str, AnyMethod]
     seeds: int = Field(3, ge=1, le=100)
     wanted_precision: float = Field(0.99, gt=0, le=1)
+    wanted_confidence: float = Field(0.95, gt=0, lt=1)
     runtime: RuntimeSettings = RuntimeSettings()
     tracking: TrackingSettings = TrackingSettings()
     prices: PriceSettings = PriceSettings()
@@ -127,6 +145,20 @@ class Experiment(Settings):
         if not methods:
             raise ValueError("names no method")
         return methods
+
+    def only(self, names: Sequence[str]) -> Experiment:
+        """With these methods alone, and those that they need or are made of."""
+        kept: dict[str, MethodSettings] = {}
+        left = [*names]
+        while left:
+            name = left.pop(0)
+            if name in kept or name not in self.methods:
+                continue  # what there is not is said when the method is built
+            kept[name] = self.methods[name]
+            for _, each in whole(kept[name], f"methods.{name}", self.methods):
+                left += each.methods_needed
+                left += [member for member in each.members if isinstance(member, str)]
+        return self.model_copy(update={"methods": kept})
 
 
 GROUPS: dict[str, type[BaseModel]] = {
@@ -145,11 +177,17 @@ def known_keys(place: Sequence[str]) -> Collection[str]:
     if not place:
         return list(Experiment.model_fields)
     if place[0] == "methods":
-        return list(dict.fromkeys(key for each in METHODS.values() for key in each.model_fields))
+        kinds = [METHODS[part] for part in place[2:3] if part in METHODS] or METHODS.values()
+        return list(dict.fromkeys(key for each in kinds for key in each.model_fields))
     return list(GROUPS[place[0]].model_fields)
 
 
 def complaint(error: ValidationError) -> str:
     """What is wrong with an experiment, in one sentence that names the key."""
     kinds = [kind for kind, each in METHODS.items() if each.offered]
-    return sentence(error, known_keys, kinds)
+    said = sentence(error, known_keys, kinds)
+    first = error.errors()[0]
+    if first["type"] == "union_tag_invalid":
+        why = METHODS.why_not(str(first["ctx"]["tag"]))
+        said += f" (left out: {why})" if why else ""
+    return said

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from llmembed.backbones import quantising
 from llmembed.backbones.backbone import quiet_loading
-from llmembed.errors import ModelError
+from llmembed.backbones.folder_checks import loading
 from llmembed.finetuning import packing
 from llmembed.finetuning.config import FinetuneConfig, LoraSettings
 from llmembed.finetuning.places import ADAPTER
@@ -186,16 +186,11 @@ def start(
         more["attention_dropout"] = config.dropout
     if config.quantise is not None:
         more |= quantising.loading(config.quantise, dtype, _device())
-    try:
-        with quiet_loading():
-            model = automatic.from_pretrained(
-                folder, revision=revision, dtype=dtype, use_safetensors=True, **more
-            )
-    except (OSError, ValueError) as error:
-        reason = (str(error).strip().splitlines() or [repr(error)])[0]
-        raise ModelError(
-            f"{folder} can't be loaded as a causal model from safetensors: {reason}"
-        ) from error
+    what = "can't be loaded as a causal model from safetensors"
+    with loading(folder, what), quiet_loading():
+        model = automatic.from_pretrained(
+            folder, revision=revision, dtype=dtype, use_safetensors=True, **more
+        )
     if config.quantise is not None:
         quantising.settle(model, folder)
     if config.padding_free:

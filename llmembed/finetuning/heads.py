@@ -11,7 +11,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from llmembed.backbones import weights
 from llmembed.backbones.backbone import quiet_loading
+from llmembed.backbones.folder_checks import loading
 from llmembed.contract import Task
 from llmembed.errors import ModelError
 from llmembed.finetuning.rows import NO_LABEL
@@ -169,14 +171,10 @@ def start(
         for name in ("hidden_dropout_prob", "attention_probs_dropout_prob", "attention_dropout"):
             if hasattr(config, name):
                 setattr(config, name, dropout)
-    try:
-        with quiet_loading():
-            encoder: Any = AutoModel.from_pretrained(
-                folder, revision=revision, config=config, dtype=dtype, use_safetensors=True
-            )
-    except (OSError, ValueError) as error:
-        reason = (str(error).strip().splitlines() or [repr(error)])[0]
-        raise ModelError(f"{folder} can't be loaded from safetensors: {reason}") from error
+    with loading(folder), quiet_loading():
+        encoder: Any = AutoModel.from_pretrained(
+            folder, revision=revision, config=config, dtype=dtype, use_safetensors=True
+        )
     return HeadedEncoder(encoder, tasks, pooling=pooling)
 
 
@@ -185,10 +183,11 @@ def read(folder: Path, device: torch.device, dtype: torch.dtype = torch.float32)
     from transformers import AutoModel
 
     try:
+        weights.check_plain(folder / "encoder")
         told = json.loads((folder / SETTINGS_FILE).read_text(encoding="utf-8"))
         with quiet_loading():
             encoder: Any = AutoModel.from_pretrained(
-                folder / "encoder", dtype=dtype, use_safetensors=True
+                folder / "encoder", dtype=dtype, use_safetensors=True, trust_remote_code=False
             )
         heads = load_file(folder / HEADS_FILE)
     except (OSError, ValueError) as error:

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from llmembed.backbones import weights
+from llmembed.backbones import folder_checks, weights
 from llmembed.backbones.presets import preset_of
 from llmembed.backbones.resolving import check_weights, context_length, load_config
 from llmembed.errors import ModelError, UnsupportedError
@@ -60,6 +60,8 @@ def source_of(model: str, *, revision: str | None = None, causal: bool = False) 
     folder = weights.local_folder(location)
     if folder is None and not preset and model.startswith((".", "/", "~")):
         raise ModelError(f"there is no folder {model}")
+    if folder is not None:
+        folder_checks.check_files(folder)
     config = load_config(location, folder, revision, trust_remote_code=False)
     if getattr(config, "is_encoder_decoder", False):
         raise UnsupportedError(f"{model} is an encoder-decoder, which can't be fine-tuned here")
@@ -68,9 +70,16 @@ def source_of(model: str, *, revision: str | None = None, causal: bool = False) 
         digest = weights.weights_sha256(folder)
         check_weights(location, preset.weights_sha256 if preset else None, digest)
     commit = None if folder else getattr(config, "_commit_hash", None) or revision
+    folder_checks.check_tokenizer(
+        str(folder or location),
+        commit,
+        folder_checks.vocabulary_of(config),
+        digest=weights.tokenizer_sha256(folder) if folder else "",
+        pads=True,
+    )
     parameters, embedding = _parameters(config, causal=causal)
     return Source(
-        name=model if preset or folder is None else folder.name,
+        name=model if preset or folder is None else weights.whole_of(folder).name,
         location=location if preset or folder is None else str(folder),
         revision=commit,
         weights_sha256=digest,

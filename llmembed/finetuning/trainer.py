@@ -29,8 +29,10 @@ from llmembed.finetuning.rows import Rows
 from llmembed.finetuning.speed import Speed
 from llmembed.finetuning.trainable import Trainable
 from llmembed.metering import Meter
+from llmembed.metering.disk import room_for
 
 BEST, RESUME, PROGRESS = "best", "resume", "progress.json"
+ROOM = "free some, or set TMPDIR to a larger disk"
 
 
 class Finetuner(Trainer):
@@ -203,7 +205,9 @@ class Finetuner(Trainer):
             state = {name: value.detach().cpu() for name, value in state.items()}
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir(parents=True)
-            self.trainable.write(folder, state, self.tokeniser)
+            size = sum(value.numel() * value.element_size() for value in state.values())
+            with room_for(folder, size, "the model so far", advice=ROOM):
+                self.trainable.write(folder, state, self.tokeniser)
 
     # --- checkpoints
 
@@ -219,7 +223,14 @@ class Finetuner(Trainer):
     def _save_checkpoint(self, *given: Any, **named: Any) -> None:
         if getattr(self, "is_deepspeed_enabled", False):
             self._leave_out_frozen()
-        super()._save_checkpoint(*given, **named)
+        with room_for(self.work, self._checkpoint_bytes(), "a checkpoint", advice=ROOM):
+            super()._save_checkpoint(*given, **named)
+
+    def _checkpoint_bytes(self) -> int:
+        """At least this worker's share: weights, and AdamW's two float32 values a trained one."""
+        kept = [p for p in self.module.parameters() if self.trainable.merges or p.requires_grad]
+        size = sum(int(getattr(p, "ds_numel", p.numel())) * p.element_size() for p in kept)
+        return int(size + 8 * self.trained) // self.context.world_size
 
     def create_optimizer(self, *given: Any, **named: Any) -> Any:
         made = super().create_optimizer(*given, **named)

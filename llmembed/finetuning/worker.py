@@ -100,9 +100,10 @@ def _digest(told: Any) -> str:
 
 
 def load_tokeniser(folder: str, revision: str | None = None) -> Any:
-    from transformers import AutoTokenizer
+    """Raises ``ModelError``."""
+    from llmembed.backbones.folder_checks import read_tokenizer
 
-    return AutoTokenizer.from_pretrained(folder, revision=revision)
+    return read_tokenizer(folder, revision=revision)
 
 
 def run(

@@ -13,24 +13,21 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from llmembed.errors import ConfigError
 from llmembed.fusion.cooccurrence import CoOccurrence
 
 
-def stacking_key(fusion: nn.Module) -> tuple[Any, ...]:
-    """Fusions with equal keys can be stacked: equal but for σ and the values of their maps."""
-    if not isinstance(fusion, CoOccurrence):
-        raise ConfigError(
-            f"fusion {type(fusion).__name__} has parameters but no grouped twin: "
-            "train it alone, with search.grouped=false"
-        )
+def stacking_key(fusion: nn.Module) -> tuple[Any, ...] | None:
+    """Fusions with equal keys can be stacked: equal but for σ and the values of their maps. None:
+    this kind of fusion has no twin here, or needs none."""
+    if not isinstance(fusion, CoOccurrence) or not fusion.has_parameters:
+        return None
     shapes = tuple(sorted(fusion.shapes.items()))
     return (fusion.spec, shapes, fusion.width, fusion.align, fusion.drop.p)
 
 
 class Run(Protocol):
     """Fits ``start`` to ``stop``, which read one batch. ``views``: name -> (L, B, D), depth by
-    depth; ``octets`` (H, B, K): random bytes for the dropout of the H mapped rows."""
+    depth; ``mask`` (H, B, K): what dropout multiplies the H mapped rows by."""
 
     @property
     def start(self) -> int: ...
@@ -39,7 +36,7 @@ class Run(Protocol):
     @property
     def views(self) -> Mapping[str, Tensor]: ...
     @property
-    def octets(self) -> Tensor | None: ...
+    def mask(self) -> Tensor | None: ...
 
 
 def stack(fusions: Sequence[Any], device: torch.device, low: torch.dtype) -> StackedCoOccurrence:
@@ -125,9 +122,8 @@ class StackedCoOccurrence:
         each = mapped.view(-1, size, count, width)
         if fusion.align == "relu":
             mapped.clamp_min_(0)
-            if run.octets is not None:
-                kept = (run.octets >= self.cut).to(self.low).mul_(256 / (256 - self.cut))
-                each.mul_(kept.unsqueeze(2))
+            if run.mask is not None:
+                each.mul_(run.mask.unsqueeze(2))
         # Small products want their matrices in one piece.
         stacked = self._beside(run, each).flatten(1, 2).transpose(0, 1).contiguous()
         products = torch.bmm(stacked, stacked.transpose(1, 2))
@@ -165,7 +161,7 @@ class StackedCoOccurrence:
             rows = stacked.shape[1]
             products = through.transpose(0, 1).reshape(-1, rows, rows)
             both = products + products.transpose(1, 2)
-            if run.octets is not None and self.first.align == "relu":
+            if run.mask is not None and self.first.align == "relu":
                 both.mul_(256 / (256 - self.cut))  # for all that dropout let through
             both = both.to(self.low)
             towards = torch.bmm(both, stacked).view(*mapped.shape[1:3], rows, -1)

@@ -48,7 +48,10 @@ class TfIdf:
                 continue
             self._model = model
             return rows
-        raise DataError("the training texts hold no words to count")
+        raise DataError(
+            "the training texts hold no words to count: signs and emoji alone are none; a method "
+            "over a model's tokens, such as probe, may tell them apart"
+        )
 
     def transform(self, texts: Sequence[str]) -> Any:
         """Sparse float32 (N, F). A text without known words is all zeros."""

@@ -17,7 +17,9 @@ from urllib.parse import urlsplit
 
 from llmembed.contract import Runtime, Usage
 from llmembed.errors import ConfigError, UnsupportedError
+from llmembed.generation.permitted import permitted
 from llmembed.generation.request import Answer, Generator, Sampling
+from llmembed.permissions import is_loading
 from llmembed.prompts import Prompt
 
 if TYPE_CHECKING:
@@ -73,7 +75,8 @@ def build_generator(settings: Mapping[str, Any], *, budget: Budget | None = None
 
     ``budget``: one that several generators share, in place of ``budget_usd`` and
     ``budget_tokens``. Nothing is loaded and no connection made before the generator is first
-    asked. Raises ``ConfigError``.
+    asked. Raises ``ConfigError``; for what a saved classifier says (``permissions.loading``)
+    ``ModelError`` where it was not allowed.
     """
     kind = settings.get("kind", "endpoint" if "base_url" in settings else "local")
     if kind not in KINDS:
@@ -96,7 +99,10 @@ def build_generator(settings: Mapping[str, Any], *, budget: Budget | None = None
     for name in needed:
         if not settings.get(name):
             raise ConfigError(f"a generator of kind {kind!r} needs {name}")
-    return DescribedGenerator({**settings, "kind": kind}, budget=budget)
+    described = {**settings, "kind": kind}
+    if is_loading():
+        described = permitted(described, OF_A_RUN)
+    return DescribedGenerator(described, budget=budget)
 
 
 def describe(generator: Generator) -> dict[str, Any]:

@@ -176,12 +176,17 @@ def _clean(text: str) -> str:
 def client(base_url: str, secret: str | None, timeout_seconds: float) -> Any:
     """An ``AsyncOpenAI``. Raises ``UnsupportedError`` where the package is not installed."""
     try:
-        from openai import AsyncOpenAI
+        from openai import AsyncOpenAI, DefaultAsyncHttpxClient
     except ImportError:
         raise UnsupportedError(
             "endpoints are asked through the package openai: run `pip install llmembed[prompt]`"
         ) from None
     # Retries are the caller's, so that each try reserves its tokens.
     return AsyncOpenAI(
-        base_url=base_url, api_key=secret or "none", max_retries=0, timeout=timeout_seconds
+        base_url=base_url,
+        api_key=secret or "none",
+        max_retries=0,
+        timeout=timeout_seconds,
+        # Texts go to the address that was named, not to where it would send them on.
+        http_client=DefaultAsyncHttpxClient(follow_redirects=False, timeout=timeout_seconds),
     )

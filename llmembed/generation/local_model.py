@@ -14,6 +14,7 @@ import torch
 from llmembed.backbones import quantising, weights
 from llmembed.backbones.backbone import device_of, quiet_loading
 from llmembed.backbones.batching import Work, run_batches
+from llmembed.backbones.folder_checks import check_fits, embedding_rows, loading
 from llmembed.backbones.hardware import best_dtype, check_dtype
 from llmembed.backbones.resolving import check_weights
 from llmembed.errors import ModelError, UnsupportedError, UserError
@@ -57,6 +58,7 @@ class LocalModel:
             location=spec.location, revision=None if spec.weights_sha256 else spec.revision
         )
         self.model = _load(spec, self.device)
+        check_fits(self.tokens.tokeniser, embedding_rows(self.model), spec.location)
         self.work = Work()
         accepted = inspect.signature(self.model.forward).parameters
         self._keeps = "logits_to_keep" in accepted
@@ -250,31 +252,25 @@ def _load(spec: LocalSpec, device: torch.device) -> Any:
     from transformers import AutoModelForCausalLM
 
     automatic: Any = AutoModelForCausalLM
-    folder = weights.local_folder(spec.location)
-    if folder is None and spec.weights_sha256 is not None:
-        raise ModelError(f"there is no folder {spec.location}, where {spec.model}'s weights were")
+    folder = weights.needed_folder(spec.location, spec.weights_sha256)
     if folder is not None:
+        weights.check_plain(folder)
         check_weights(spec.location, spec.weights_sha256, weights.weights_sha256(folder))
     dtype = getattr(torch, spec.dtype)
     more = _over_gpus(spec, device)
     if spec.quantise is not None:
         more = quantising.loading(spec.quantise, dtype, device)
-    try:
-        with quiet_loading():
-            model, report = automatic.from_pretrained(
-                str(folder or spec.location),
-                revision=None if folder else spec.revision,
-                dtype=dtype,
-                use_safetensors=True,
-                trust_remote_code=False,
-                output_loading_info=True,
-                **more,
-            )
-    except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
-        raise ModelError(
-            f"{spec.location} can't be loaded as a causal model from safetensors: {reason}"
-        ) from error
+    what = "can't be loaded as a causal model from safetensors"
+    with loading(spec.location, what), quiet_loading():
+        model, report = automatic.from_pretrained(
+            str(folder or spec.location),
+            revision=None if folder else spec.revision,
+            dtype=dtype,
+            use_safetensors=True,
+            trust_remote_code=False,
+            output_loading_info=True,
+            **more,
+        )
     if report["missing_keys"]:
         names = ", ".join(sorted(report["missing_keys"])[:3])
         raise ModelError(f"the checkpoint of {spec.location} lacks weights of the model: {names}")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from llmembed.backbones import best_dtype, weights
+from llmembed.backbones import best_dtype, folder_checks, weights
 from llmembed.backbones.quantising import Bits, check_installed
 from llmembed.backbones.resolving import context_length, load_config
 from llmembed.backbones.spec import Dtype
@@ -99,6 +99,8 @@ def pin(
     folder = weights.local_folder(model)
     if folder is None and model.startswith((".", "/", "~")):
         raise ModelError(f"there is no folder {model}")
+    if folder is not None:
+        folder_checks.check_files(folder)
     config = load_config(model, folder, revision, trust_remote_code=False)
     if getattr(config, "is_encoder_decoder", False):
         raise ModelError(f"{model} is an encoder-decoder; only causal models generate here")
@@ -112,6 +114,12 @@ def pin(
         digest = ""  # the commit pins all
         if not pinned:
             raise ModelError(f"the commit of {model} on the hub can't be told: name a revision")
+    folder_checks.check_tokenizer(
+        str(folder or model),
+        None if folder else pinned,
+        folder_checks.vocabulary_of(config),
+        digest=digest,
+    )
     return LocalSpec(
         model=folder.name if folder else model,
         location=str(folder or model),

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from llmembed.backbones.folder_checks import read_tokenizer
 from llmembed.errors import ModelError
 from llmembed.prompts import Message, Prompt
 
@@ -31,12 +32,7 @@ class PromptTokeniser:
 
     @cached_property
     def tokeniser(self) -> Any:
-        from transformers import AutoTokenizer
-
-        try:
-            return AutoTokenizer.from_pretrained(self.location, revision=self.revision)
-        except (OSError, ValueError) as error:
-            raise ModelError(f"{self.location} holds no tokenizer that can be read") from error
+        return read_tokenizer(self.location, revision=self.revision)
 
     @property
     def templated(self) -> bool:

@@ -1,37 +1,49 @@
-"""One temperature per task, fitted on validation (Guo et al., 2017)."""
+"""One temperature per task, fitted on validation (Guo et al., 2017); numpy alone."""
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor, nn
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+_GOLDEN = (np.sqrt(5.0) - 1.0) / 2.0
 
 
-def fit_temperature(logits: Tensor, truth: Tensor, kind: str) -> float:
+def fit_temperature(
+    logits: npt.NDArray[np.floating],
+    truth: npt.NDArray[Any],
+    kind: str,
+    *,
+    least: float = 0.25,
+    most: float = 20.0,
+) -> float:
     """The T > 0 for which logits / T have the least cross-entropy to ``truth``.
 
-    ``logits``: (N, C); ``truth``: int64 (N,) for ``single``, float (N, C) for ``multi``. Found
-    by golden section over log T (the loss is unimodal in it). With every answer right the loss
-    falls without end towards T = 0, so T is kept between 1/4 and 20.
+    ``logits``: (N, C); ``truth``: (N, C) of yes and no for ``multi``, else class numbers (N,).
+    Found by golden section over log T (the loss is unimodal in it). With every answer right the
+    loss falls without end towards T = 0, so T is kept between ``least`` and ``most``.
     """
-    logits = logits.double()
+    logits = logits.astype(np.float64)
 
     def loss(log_temperature: float) -> float:
-        scaled = logits / torch.tensor(log_temperature, dtype=torch.float64).exp()
+        scaled = logits / np.exp(log_temperature)
         if kind == "multi":
-            return nn.functional.binary_cross_entropy_with_logits(scaled, truth.double()).item()
-        return nn.functional.cross_entropy(scaled, truth).item()
+            return float((np.logaddexp(0, scaled) - scaled * truth).mean())
+        scaled -= scaled.max(axis=1, keepdims=True)
+        right = np.take_along_axis(scaled, truth[:, None], axis=1)[:, 0]
+        return float((np.log(np.exp(scaled).sum(axis=1)) - right).mean())
 
-    low, high = -1.3862943611198906, 2.995732273553991
-    golden = 0.6180339887498949
-    left, right = high - golden * (high - low), low + golden * (high - low)
+    low, high = float(np.log(least)), float(np.log(most))
+    left, right = high - _GOLDEN * (high - low), low + _GOLDEN * (high - low)
     at_left, at_right = loss(left), loss(right)
     while high - low > 1e-4:
         if at_left <= at_right:
             high, right, at_right = right, left, at_left
-            left = high - golden * (high - low)
+            left = high - _GOLDEN * (high - low)
             at_left = loss(left)
         else:
             low, left, at_left = left, right, at_right
-            right = low + golden * (high - low)
+            right = low + _GOLDEN * (high - low)
             at_right = loss(right)
-    return float(torch.tensor((low + high) / 2).exp())
+    return float(np.exp((low + high) / 2))

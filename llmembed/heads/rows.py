@@ -29,6 +29,15 @@ def to_tensor(view: npt.NDArray[np.generic], rows: slice | npt.NDArray[np.int64]
     return torch.from_numpy(np.array(view[rows], dtype=np.float32))
 
 
+def fitted_scaler(name: str, view: npt.NDArray[np.generic], device: torch.device) -> Scaler:
+    """Fitted on the training rows ``view`` (N, L, D). Raises ``DataError``."""
+    scaler = Scaler(*view.shape[1:]).to(device)
+    scaler.fit(to_tensor(view, part).to(device) for part in parts_of(len(view)))
+    if not bool(scaler.mean.isfinite().all()):
+        raise DataError(f"the view {name!r} holds values that are not finite")
+    return scaler
+
+
 class Rows:
     """N texts' views behind ``model``, ready to be drawn from by number.
 
@@ -117,11 +126,7 @@ class Rows:
 
     def _fit_views(self) -> None:
         for name in self.model.shapes:
-            scaler = Scaler(*self.model.shapes[name]).to(self.device)
-            view = self.views[name]
-            scaler.fit(to_tensor(view, part).to(self.device) for part in parts_of(self.count))
-            if not bool(scaler.mean.isfinite().all()):
-                raise DataError(f"the view {name!r} holds values that are not finite")
+            scaler = fitted_scaler(name, self.views[name], self.device)
             if self.model.scaled:
                 self.model.view_scalers[name].load_state_dict(scaler.state_dict())
 

@@ -12,19 +12,18 @@ from typing import Any, Protocol, cast
 import torch
 from torch import Tensor, nn
 
-from llmembed.errors import DataError
 from llmembed.heads.config import HeadConfig
-from llmembed.heads.modules import FusedHeads, FusionModule, Scaler
-from llmembed.heads.rows import drawn, parts_of, to_tensor
-from llmembed.heads.stacked import DropoutDraws
+from llmembed.heads.modules import FusedHeads, FusionModule, Scaler, dropout_mask
+from llmembed.heads.rows import drawn, fitted_scaler, parts_of, to_tensor
+from llmembed.heads.stacked import KINDS, DropoutDraws
 
 
 @dataclass(frozen=True, kw_only=True)
 class Fit:
     """One fusion with its heads, to be trained on ``views`` (name -> (N, L, D) arrays).
 
-    ``stacking``: for a fusion with parameters, equal where fusions can be stacked
-    (``llmembed.fusion.grouped.stacking_key``).
+    ``stacking``: for a fusion with parameters, equal where fusions can be stacked, None where they
+    can't (``llmembed.fusion.grouped.stacking_key``).
     """
 
     fusion: FusionModule
@@ -36,13 +35,13 @@ class Fit:
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """Fits ``start`` to ``stop`` of a group, which read one batch of ``views`` (L, B, D) and draw
-    the same ``octets`` for dropout."""
+    """Fits ``start`` to ``stop`` of a group, which read one batch of ``views`` (L, B, D) and whose
+    mapped rows one ``mask`` of dropout multiplies."""
 
     start: int
     stop: int
     views: Mapping[str, Tensor]
-    octets: Tensor | None
+    mask: Tensor | None
 
 
 class StackedFusion(Protocol):
@@ -67,8 +66,16 @@ class StackedFusion(Protocol):
     def backward(self, d: Tensor) -> None: ...
 
 
+def can_be_stacked(fit: Fit) -> bool:
+    """Whether the backward pass of its fusion and heads is written out by hand."""
+    return fit.config.kind in KINDS and not (fit.fusion.has_parameters and fit.stacking is None)
+
+
 def shape_key(fit: Fit, count: int) -> Hashable:
-    """Fits with equal keys can be trained side by side on ``count`` rows."""
+    """Fits with equal keys can be trained side by side on ``count`` rows; the key of one that can
+    only be trained alone equals no other."""
+    if not can_be_stacked(fit):
+        return object()
     c = fit.config
     own = (fit.stacking, _identities(fit)) if fit.fusion.has_parameters else None
     return (
@@ -109,11 +116,7 @@ class Pool:
     def scaler(self, name: str, view: Any) -> Scaler:
         """Fitted on the training rows ``view`` (N, L, D). Raises ``DataError``."""
         if id(view) not in self._scalers:
-            scaler = Scaler(*view.shape[1:]).to(self.device)
-            scaler.fit(to_tensor(view, part).to(self.device) for part in parts_of(len(view)))
-            if not bool(scaler.mean.isfinite().all()):
-                raise DataError(f"the view {name!r} holds values that are not finite")
-            self._scalers[id(view)] = scaler
+            self._scalers[id(view)] = fitted_scaler(name, view, self.device)
             self._arrays.append(view)
         return self._scalers[id(view)]
 
@@ -231,14 +234,15 @@ class SharedRows:
             members = [row for row, _ in group]
             first, size = members[0], rows.shape[1]
             if seed not in made:  # fits of one seed and several rates stand in several runs
-                octets = None
+                mask = None
                 if fusion.cut:
                     mapped, width = fusion.drawn
                     octets = draws.of_row(first, mapped * size * width).view(mapped, size, width)
+                    mask = dropout_mask(octets, fusion.cut, self.low)
                 kept = self._low_views(fusion.reads)
-                made[seed] = {n: drawn(view, rows[first]) for n, view in kept.items()}, octets
-            views, octets = made[seed]
-            runs.append(Run(start=first, stop=members[-1] + 1, views=views, octets=octets))
+                made[seed] = {n: drawn(view, rows[first]) for n, view in kept.items()}, mask
+            views, mask = made[seed]
+            runs.append(Run(start=first, stop=members[-1] + 1, views=views, mask=mask))
         return runs
 
     def _low_views(self, names: Sequence[str]) -> dict[str, Tensor]:

@@ -7,14 +7,15 @@ by side G heads share them. Autograd would add its own, and the derivative of an
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from llmembed.contract import Task
 from llmembed.heads.config import HeadConfig
 from llmembed.heads.modules import dropout_mask
+
+KINDS = ("mlp", "linear")
+"""Heads whose backward pass is written here; any other is autograd's."""
 
 
 class StackedHeads:
@@ -109,78 +110,6 @@ class StackedHeads:
     def widths(self) -> list[int]:
         """Of the hidden layers."""
         return [w.shape[1] for w in self.weights[:-1]]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Targets:
-    """What the loss of one task compares with, and its derivative.
-
-    ``single``: cross-entropy with class weights and label smoothing as in torch's
-    ``CrossEntropyLoss``, as ``-sum(wanted * log p) / sum(weight)``; ``wanted`` (T, N, C),
-    ``whole`` its sum over classes (T, N, 1), ``weight`` (T, N). ``multi``: ``BCEWithLogitsLoss``;
-    ``wanted`` (T, N, C) holds y * w, ``whole`` (T, N, C) 1 + (w - 1) * y, w being the weight of a
-    positive. ``of`` (G,) says which of the T settings each head has.
-    """
-
-    kind: str
-    wanted: Tensor
-    whole: Tensor
-    weight: Tensor
-    of: Tensor
-
-    @classmethod
-    def make(cls, task: Task, truth: Tensor, configs: Sequence[HeadConfig]) -> Targets:
-        settings = [(c.class_weights, c.label_smoothing) for c in configs]
-        kinds = sorted(set(settings))
-        made = [_targets(task, truth, *each) for each in kinds]
-        of = torch.tensor([kinds.index(s) for s in settings], device=truth.device)
-        wanted, whole, weight = (torch.stack(part) for part in zip(*made, strict=True))
-        return cls(kind=task.kind, wanted=wanted, whole=whole, weight=weight, of=of)
-
-    def keep(self, rows: Tensor) -> Targets:
-        return Targets(
-            kind=self.kind,
-            wanted=self.wanted,
-            whole=self.whole,
-            weight=self.weight,
-            of=self.of[rows],
-        )
-
-    def loss(self, logits: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean losses (G,) and their derivative by ``logits`` (G, B, C); ``rows`` int64 (G, B)."""
-        of = self.of.unsqueeze(1)
-        wanted, whole = self.wanted[of, rows], self.whole[of, rows]
-        if self.kind == "multi":
-            count = logits.shape[1] * logits.shape[2]
-            softplus = nn.functional.softplus(logits)
-            losses = (whole * softplus - wanted * logits).sum((1, 2)) / count
-            return losses, (whole * logits.sigmoid() - wanted) / count
-        norm = self.weight[of, rows].sum(1)
-        logs = torch.log_softmax(logits, 2)
-        losses = -(wanted * logs).sum((1, 2)) / norm
-        return losses, (logs.exp_() * whole - wanted) / norm.view(-1, 1, 1)
-
-
-def _targets(
-    task: Task, truth: Tensor, class_weights: bool, smoothing: float
-) -> tuple[Tensor, Tensor, Tensor]:
-    """``wanted``, ``whole`` and ``weight`` of one setting; see ``Targets``. The weights are those
-    of ``training.train_head``."""
-    classes = len(task.classes)
-    if task.kind == "multi":
-        positive = truth.sum(0)
-        weights = ((len(truth) - positive) / positive.clamp_min(1)).clamp(0.1, 100)
-        if not class_weights:
-            weights = torch.ones_like(weights)
-        return truth * weights, 1 + (weights - 1) * truth, truth.new_ones(len(truth))
-    counts = torch.bincount(truth, minlength=classes).clamp_min(1)
-    weights = len(truth) / (classes * counts.float())
-    if not class_weights:
-        weights = torch.ones_like(weights)
-    own = weights[truth]
-    wanted = (smoothing / classes) * weights.expand(len(truth), classes).clone()
-    wanted[torch.arange(len(truth), device=truth.device), truth] += (1 - smoothing) * own
-    return wanted, wanted.sum(1, keepdim=True), own
 
 
 class DropoutDraws:

@@ -8,28 +8,20 @@
     PRICES["llmembed-paper"].cost(meter.usage)
 
 ``METERS`` are asked in order and the first to know a device answers for it, so a device is
-either measured (NVML, RAPL) or estimated (declared power), never both. A new device meter is one
-file here and one line in ``METERS``; a new price list is one line in ``PRICES``.
+either measured (NVML, RAPL) or estimated (its share of a GPU on which others compute too, declared
+power), never both. A new device meter is one file here and one line in ``METERS``; a new price list
+is one line in ``PRICES``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from llmembed.metering.declared import DeclaredCpu, DeclaredGpu
 from llmembed.metering.device import DeviceMeter
 from llmembed.metering.meter import Meter
-from llmembed.metering.nvml import NvmlMeter
+from llmembed.metering.meters import METERS
+from llmembed.metering.nvml import NvmlMeter, NvmlShared
 from llmembed.metering.prices import PRICES, Prices
 from llmembed.metering.rapl import RaplMeter
-
-METERS: dict[str, Callable[[], DeviceMeter]] = {
-    "nvml": NvmlMeter,
-    "rapl": RaplMeter,
-    "declared_gpu": DeclaredGpu,
-    "declared_cpu": DeclaredCpu,
-}
-"""Name -> what makes the meter, in the order they are asked."""
 
 __all__ = [
     "METERS",
@@ -39,6 +31,7 @@ __all__ = [
     "DeviceMeter",
     "Meter",
     "NvmlMeter",
+    "NvmlShared",
     "Prices",
     "RaplMeter",
 ]

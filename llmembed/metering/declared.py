@@ -6,7 +6,9 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
+from llmembed.metering.cards import CardReading, Cards
 from llmembed.metering.device import NO_LIMIT, GpuInUse, declared_watts, gpus_in_use
 
 WATTS_PER_CORE = 5.0
@@ -28,6 +30,14 @@ class Moment:
 
     wall_seconds: float
     cpu_seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class CardsMoment:
+    """``wall_seconds`` as in ``Moment``; what NVML said of each card."""
+
+    wall_seconds: float
+    cards: Mapping[str, CardReading]
 
 
 def _now() -> Moment:
@@ -58,26 +68,36 @@ class DeclaredCpu:
 
 
 class DeclaredGpu:
-    """An estimate: ``watts`` × wall-clock seconds for each GPU this process works on.
+    """An estimate: ``watts`` × wall-clock seconds for each GPU this process works on, its share of
+    them where NVML says that others compute there too.
 
-    ``watts`` is one GPU's power, by default ``LLMEMBED_GPU_WATTS``, else ``GPU_WATTS``.
+    ``watts`` is one GPU's power, by default ``LLMEMBED_GPU_WATTS``, else ``GPU_WATTS``. ``nvml``,
+    ``visible`` and ``process`` as in ``Cards``.
     """
 
     measured = False
-    seconds_between_reads = NO_LIMIT
+    seconds_between_reads = NO_LIMIT  # ``NvmlShared`` has windows read where there are cards
 
     def __init__(
         self,
         *,
         watts: float | None = None,
         in_use: Callable[[], list[GpuInUse]] = gpus_in_use,
+        nvml: Any = None,
+        visible: str | None = None,
+        process: int | None = None,
     ) -> None:
         self.watts = watts or declared_watts(GPU_WATTS_VARIABLE) or GPU_WATTS
-        self.in_use = in_use
+        self.cards = Cards(nvml=nvml, visible=visible, in_use=in_use, process=process)
 
-    def read(self) -> Moment:
-        return _now()
+    def read(self) -> CardsMoment:
+        return CardsMoment(wall_seconds=time.perf_counter(), cards=self.cards.read())
 
-    def joules(self, start: Moment, end: Moment) -> Mapping[str, float]:
+    def joules(self, start: CardsMoment, end: CardsMoment) -> Mapping[str, float]:
         seconds = end.wall_seconds - start.wall_seconds
-        return {gpu.device: self.watts * seconds for gpu in self.in_use()}
+        taken = {}
+        for gpu in self.cards.in_use():
+            before, after = start.cards.get(gpu.uuid), end.cards.get(gpu.uuid)
+            share = self.cards.share(gpu.uuid, before, after) if before and after else 1.0
+            taken[gpu.device] = self.watts * seconds * share
+        return taken

@@ -6,6 +6,7 @@ import math
 import os
 import threading
 import time
+import weakref
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -13,13 +14,14 @@ from typing import Any
 from llmembed.contract import Usage
 from llmembed.metering.declared import CPU_WATTS_VARIABLE, GPU_WATTS_VARIABLE
 from llmembed.metering.device import DeviceMeter
+from llmembed.metering.meters import METERS
 
 
 class Meter:
     """``with Meter(tokens=n) as meter: …`` then ``meter.usage``; windows may nest.
 
-    Wall-clock seconds, joules of the devices this process works on, and what is counted: at the
-    start or, as it becomes known, with ``count``. Work of other processes is not in it: each
+    Wall-clock and core-seconds, joules of the devices this process works on, and what is counted:
+    at the start or, as it becomes known, with ``count``. Work of other processes is not in it: each
     worker meters itself and usages are added. Inside the window ``usage`` is what was taken so
     far. Opening and closing take less than a millisecond once the devices are found.
     """
@@ -69,6 +71,12 @@ class Meter:
         """Of the whole window, or so far while it is open."""
         return self._counts + self._window.taken()
 
+    def lap(self) -> Usage:
+        """What was taken and counted since the window was opened or since the last lap; the window
+        goes on from here, so that laps one after another leave nothing out."""
+        found, self._counts = self._counts + self._window.taken(anew=True), Usage()
+        return found
+
 
 class _Window:
     """Sums what the devices took between readings; nothing here knows of tokens.
@@ -80,24 +88,27 @@ class _Window:
 
     def __init__(self, meters: Sequence[DeviceMeter]) -> None:
         self._meters = meters
-        self._seconds = 0.0
-        self._sums: list[dict[str, float]] = [{} for _ in meters]
-        self._answers: list[Counter[str]] = [Counter() for _ in meters]
-        self._steps: Counter[str] = Counter()
+        self._forget()
         self._readings: list[Any] | None = None
-        self._clock = 0.0
+        self._clock = self._cores = 0.0
         self._lock = threading.Lock()
         self._closed = threading.Event()
+
+    def _forget(self) -> None:
+        self._seconds = self._core_seconds = 0.0
+        self._sums: list[dict[str, float]] = [{} for _ in self._meters]
+        self._answers: list[Counter[str]] = [Counter() for _ in self._meters]
+        self._steps: Counter[str] = Counter()
 
     def open(self) -> None:
         assert self._readings is None, "a meter measures one window at a time"
         self._closed = threading.Event()
-        self._clock = time.perf_counter()
+        self._clock, self._cores = time.perf_counter(), time.process_time()
         self._readings = [meter.read() for meter in self._meters]
         every = min((meter.seconds_between_reads for meter in self._meters), default=math.inf)
         if math.isfinite(every):
-            arguments = (self._closed, every)
-            threading.Thread(target=self._keep_reading, args=arguments, daemon=True).start()
+            arguments = (weakref.ref(self), self._closed, every)
+            threading.Thread(target=_keep_reading, args=arguments, daemon=True).start()
 
     def close(self) -> None:
         self._closed.set()
@@ -105,40 +116,57 @@ class _Window:
         with self._lock:
             self._readings = None
 
-    def taken(self) -> Usage:
-        self._advance()
+    def taken(self, *, anew: bool = False) -> Usage:
+        """``anew``: and begin again at nothing."""
         measured: dict[str, float] = {}
         estimated: dict[str, float] = {}
         with self._lock:
+            self._step()
             for meter, sums, answers in zip(self._meters, self._sums, self._answers, strict=True):
                 for device, joules in sums.items():
                     taken = device in measured or device in estimated
                     if not taken and answers[device] == self._steps[device]:
                         (measured if meter.measured else estimated)[device] = joules
-            return Usage(
-                seconds=self._seconds, measured_joules=measured, estimated_joules=estimated
+            found = Usage(
+                seconds=self._seconds,
+                core_seconds=self._core_seconds,
+                measured_joules=measured,
+                estimated_joules=estimated,
             )
-
-    def _keep_reading(self, closed: threading.Event, every: float) -> None:
-        while not closed.wait(every):
-            self._advance()
+            if anew:
+                self._forget()
+            return found
 
     def _advance(self) -> None:
-        """Add what was taken since the last reading and start from here."""
         with self._lock:
-            if self._readings is None:
-                return
-            clock = time.perf_counter()
-            readings = [meter.read() for meter in self._meters]
-            known = set()
-            for i, (start, end) in enumerate(zip(self._readings, readings, strict=True)):
-                for device, joules in self._meters[i].joules(start, end).items():
-                    self._sums[i][device] = self._sums[i].get(device, 0.0) + joules
-                    self._answers[i][device] += 1
-                    known.add(device)
-            self._steps.update(known)
-            self._seconds += clock - self._clock
-            self._clock, self._readings = clock, readings
+            self._step()
+
+    def _step(self) -> None:
+        """Add what was taken since the last reading and start from here; the lock is held."""
+        if self._readings is None:
+            return
+        clock, cores = time.perf_counter(), time.process_time()
+        readings = [meter.read() for meter in self._meters]
+        known = set()
+        for i, (start, end) in enumerate(zip(self._readings, readings, strict=True)):
+            for device, joules in self._meters[i].joules(start, end).items():
+                self._sums[i][device] = self._sums[i].get(device, 0.0) + joules
+                self._answers[i][device] += 1
+                known.add(device)
+        self._steps.update(known)
+        self._seconds += clock - self._clock
+        self._core_seconds += cores - self._cores
+        self._clock, self._cores, self._readings = clock, cores, readings
+
+
+def _keep_reading(of: weakref.ref[_Window], closed: threading.Event, every: float) -> None:
+    """Until the window is closed, or given up while it was open."""
+    while not closed.wait(every):
+        window = of()
+        if window is None:
+            return
+        window._advance()
+        del window
 
 
 _found: dict[tuple[int, str | None, str | None, str | None], tuple[DeviceMeter, ...]] = {}
@@ -151,7 +179,5 @@ def _devices() -> tuple[DeviceMeter, ...]:
     cuda, cpu_watts, gpu_watts = (os.environ.get(name) for name in variables)
     key = (os.getpid(), cuda, cpu_watts, gpu_watts)
     if key not in _found:
-        from llmembed.metering import METERS
-
         _found[key] = tuple(make() for make in METERS.values())
     return _found[key]

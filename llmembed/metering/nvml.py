@@ -1,25 +1,29 @@
 """GPU energy from NVML's total-energy counter (millijoules since the driver was loaded).
 
-The counter is the whole card's: two processes computing on one GPU at once are each charged all
-of it.
+The counter is the whole card's. It measures a process that computes on the card alone
+(``NvmlMeter``); where several do, or NVML does not say, a part of it is an estimate
+(``NvmlShared``).
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from llmembed.metering.cards import CardReading, Cards
 from llmembed.metering.device import NO_LIMIT, GpuInUse, gpus_in_use
+
+Readings = Mapping[str, CardReading]
+SECONDS_BETWEEN_SHARES = 5.0
+"""The driver keeps samples of what processes computed for some seconds, and neighbours come and
+go."""
 
 
 class NvmlMeter:
-    """Measured joules of the GPUs this process may see and has computed on.
+    """Measured joules of the GPUs this process may see, has computed on, and has to itself.
 
-    ``nvml`` is the module ``pynvml`` (None: imported; without a driver nothing is measured).
-    ``visible`` is ``CUDA_VISIBLE_DEVICES``: ordinals or UUIDs, abbreviated ones too; None means
-    every GPU. A GPU whose counter is not supported, or fell back (the driver was loaded anew),
-    is left to the next meter.
+    ``nvml``, ``visible`` and ``process`` as in ``Cards``. A GPU on which others compute too, whose
+    counter is not supported, or fell back (the driver was loaded anew), is left to the next meter.
     """
 
     measured = True
@@ -31,75 +35,43 @@ class NvmlMeter:
         nvml: Any = None,
         visible: str | None = None,
         in_use: Callable[[], list[GpuInUse]] = gpus_in_use,
+        process: int | None = None,
     ) -> None:
-        self.nvml = nvml if nvml is not None else _pynvml()
-        self.in_use = in_use
-        if visible is None:
-            visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-        self.handles: dict[str, Any] = self._handles(visible) if self.nvml is not None else {}
+        self.cards = Cards(nvml=nvml, visible=visible, in_use=in_use, process=process)
 
-    def read(self) -> dict[str, int]:
-        """UUID -> millijoules, of the GPUs whose counter can be read."""
-        counters = {}
-        for uuid, handle in self.handles.items():
-            try:
-                counters[uuid] = int(self.nvml.nvmlDeviceGetTotalEnergyConsumption(handle))
-            except self.nvml.NVMLError:
-                continue  # not supported on this card (before Volta, some virtual GPUs)
-        return counters
+    def read(self) -> dict[str, CardReading]:
+        return self.cards.read()
 
-    def joules(self, start: Mapping[str, int], end: Mapping[str, int]) -> Mapping[str, float]:
-        taken = {}
-        for gpu in self.in_use() if start else []:
-            before, after = start.get(gpu.uuid), end.get(gpu.uuid)
+    def joules(self, start: Readings, end: Readings) -> Mapping[str, float]:
+        return {
+            gpu.device: joules
+            for gpu, joules in self._whole(start, end)
+            if self.cards.alone(start[gpu.uuid], end[gpu.uuid])
+        }
+
+    def _whole(self, start: Readings, end: Readings) -> Iterator[tuple[GpuInUse, float]]:
+        """What each card in use took, whoever computed on it."""
+        for gpu in self.cards.in_use() if start else []:
+            if gpu.uuid not in start or gpu.uuid not in end:
+                continue
+            before, after = start[gpu.uuid].millijoules, end[gpu.uuid].millijoules
             if before is not None and after is not None and after >= before:
-                taken[gpu.device] = (after - before) / 1000.0
-        return taken
-
-    def _handles(self, visible: str | None) -> dict[str, Any]:
-        """UUID -> handle of the visible GPUs."""
-        try:
-            handles = [
-                self.nvml.nvmlDeviceGetHandleByIndex(index)
-                for index in range(self.nvml.nvmlDeviceGetCount())
-            ]
-            uuids = [_text(self.nvml.nvmlDeviceGetUUID(handle)) for handle in handles]
-        except self.nvml.NVMLError:
-            return {}
-        kept = range(len(uuids)) if visible is None else visible_gpus(visible, uuids)
-        return {uuids[index]: handles[index] for index in kept}
+                yield gpu, (after - before) / 1000.0
 
 
-def visible_gpus(visible: str, uuids: Sequence[str]) -> list[int]:
-    """Indices into ``uuids`` that a value of ``CUDA_VISIBLE_DEVICES`` names, in its order.
+class NvmlShared(NvmlMeter):
+    """An estimate: this process's share (``Cards.share``) of the joules of each GPU it computes on,
+    all of them while it is alone there. The shares of all processes on a card add up to what the
+    card took."""
 
-    As CUDA reads it: what follows the first entry that names no GPU is ignored.
-    """
-    kept: list[int] = []
-    for entry in (part.strip() for part in visible.split(",")):
-        if entry.isdecimal():
-            found = [int(entry)] if int(entry) < len(uuids) else []
-        else:
-            found = [i for i, uuid in enumerate(uuids) if entry and uuid.startswith(entry)]
-        if len(found) != 1:
-            break
-        kept += found
-    return kept
+    measured = False
 
+    @property
+    def seconds_between_reads(self) -> float:  # type: ignore[override]
+        return SECONDS_BETWEEN_SHARES if self.cards.handles else NO_LIMIT
 
-def _text(value: str | bytes) -> str:
-    """Old releases of the module answer in bytes."""
-    return value.decode() if isinstance(value, bytes) else value
-
-
-def _pynvml() -> Any:
-    """The module, initialised; None where it or the driver is missing."""
-    try:
-        import pynvml
-    except ImportError:
-        return None
-    try:
-        pynvml.nvmlInit()
-    except pynvml.NVMLError:
-        return None
-    return pynvml
+    def joules(self, start: Readings, end: Readings) -> Mapping[str, float]:
+        return {
+            gpu.device: joules * self.cards.share(gpu.uuid, start[gpu.uuid], end[gpu.uuid])
+            for gpu, joules in self._whole(start, end)
+        }

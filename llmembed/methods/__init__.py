@@ -7,6 +7,7 @@
     prompted/    a language model is asked                  for each method and its classifier
 
     settings     the base of all settings, and what an experiment gives a method that is built
+    nested       settings of another method inside a method's own
     saved, answers, views, demonstrations, asked, prompt_classifier    what families share
 
 A new method is one file in its family, its settings beside them, and one line in ``METHODS``.
@@ -23,6 +24,7 @@ from typing import Any
 from llmembed.contract import Classifier
 from llmembed.errors import ModelError
 from llmembed.methods.settings import MethodSettings, settings_problem
+from llmembed.permissions import Allowed, loading
 from llmembed.plugins import Table
 
 METHODS: Table[type[MethodSettings]] = Table(
@@ -63,18 +65,23 @@ def manifest_of(folder: str | Path) -> dict[str, Any]:
     return found
 
 
-def load(folder: str | Path) -> Classifier:
-    """The classifier saved in ``folder``.
+def load(folder: str | Path, allowed: Allowed | None = None) -> Classifier:
+    """The classifier saved in ``folder``. ``allowed``: what it may do besides computing with its
+    weights, such as asking an endpoint; by default what ``permissions.loading`` around this call
+    gives, else nothing.
 
     Raises:
-        ModelError: the folder holds no saved classifier, or one of a method not known here.
+        ModelError: the folder holds no saved classifier, one of a method not known here, or one
+            that wants what was not allowed.
     """
     folder = Path(folder)
     kind = manifest_of(folder)["method"]
     if kind not in METHODS:
+        why = METHODS.why_not(kind)
+        known = f"{why} was left out" if why else f"known are {', '.join(METHODS)}"
         raise ModelError(
-            f"{folder} holds a classifier of method {kind!r}, which is unknown here: "
-            f"known are {', '.join(METHODS)}"
+            f"{folder} holds a classifier of method {kind!r}, which is unknown here: {known}"
         )
-    classifier: Classifier = classifier_class(kind).load(folder)
+    with loading(allowed):
+        classifier: Classifier = classifier_class(kind).load(folder)
     return classifier

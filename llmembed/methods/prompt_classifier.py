@@ -11,7 +11,7 @@ import numpy as np
 
 from llmembed.contract import Prediction, Runtime, Task, Usage
 from llmembed.generation import Generator, Prompt, Sampling
-from llmembed.generation.building import build_generator, describe
+from llmembed.generation.building import describe
 from llmembed.metering import Meter
 from llmembed.methods import saved
 from llmembed.methods.asked import Asks, InvalidAnswers, Planned, ask, predictions
@@ -197,7 +197,7 @@ class PromptClassifier(Asks):
         tasks, usage, settings, arrays = saved.read(folder)
         return cls(
             tasks=tasks,
-            generator=generator or build_generator(settings["generator"]),
+            generator=generator or saved.generator(settings["generator"]),
             question=Question.from_json(tasks, settings["question"]),
             demonstrations=Demonstrations.load(folder, arrays),
             fit_usage=usage,

@@ -5,13 +5,18 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from safetensors.numpy import load_file, save_file
 
 from llmembed.contract import Task, Usage
+from llmembed.errors import ModelError
 from llmembed.methods import MANIFEST
+from llmembed.permissions import loading, shown
+
+if TYPE_CHECKING:
+    from llmembed.generation import Generator
 
 
 def write(
@@ -49,3 +54,20 @@ def read(folder: Path) -> tuple[tuple[Task, ...], Usage, dict[str, Any], dict[st
         manifest["settings"],
         load_file(path) if path.is_file() else {},
     )
+
+
+def generator(described: Mapping[str, Any]) -> Generator:
+    """The language model that a manifest describes, if it may be asked: see
+    ``llmembed.permissions``. Raises ``ModelError``."""
+    from llmembed.generation.building import build_generator
+
+    with loading():
+        return build_generator(described)
+
+
+def inside(folder: Path, name: str) -> Path:
+    """The file ``name`` of a saved classifier. Raises ``ModelError`` where it leads elsewhere."""
+    path = folder / name
+    if path.resolve().parent != folder.resolve():
+        raise ModelError(f"{shown(name)} leads out of {folder}: a classifier reads its own files")
+    return path

@@ -6,14 +6,17 @@ neither torch nor transformers.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+import re
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from functools import reduce
 from operator import or_
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Protocol
 
-from pydantic import Field
+from pydantic import Field, TypeAdapter
 
 from llmembed.contract import Classifier, Method
+from llmembed.errors import ConfigError
+from llmembed.mistakes import suggest
 from llmembed.settings import Settings
 
 if TYPE_CHECKING:
@@ -21,7 +24,9 @@ if TYPE_CHECKING:
     from llmembed.generation import Generator
 
 Fits = Callable[[], Mapping[int, Classifier]]
-"""Seed -> classifier of a method that was fitted before; called while another is being fitted."""
+"""Seed -> classifier of a method that was fitted before, at least one (a method that is the same
+under every seed has seed 0 alone). Called while another is being fitted; raises ``ConfigError``
+where none came to its end."""
 
 
 class Parts(Protocol):
@@ -69,28 +74,52 @@ class MethodSettings(Settings):
     """Whether experiments may name it; else it is a kind of saved classifier alone."""
 
     def views_read(self, key: str, named: Mapping[str, str]) -> dict[str, str]:
-        """Key -> `backbone reads`, of every view that the method reads; ``key`` is its own in the
-        experiment, ``named`` the experiment's views."""
+        """Key -> `backbone reads`, of every view that the method itself reads; ``key`` is its own
+        in the experiment, ``named`` the experiment's views."""
         return {}
 
-    @property
-    def views_needed(self) -> tuple[str, ...]:
-        """The experiment's views without which it can't be fitted."""
+    def views_missing(self, named: Collection[str]) -> tuple[str, ...]:
+        """The experiment's views that it can't do without and that are not among ``named``."""
         return ()
 
     @property
-    def generator_asked(self) -> str | None:
-        """The name of the language model that it asks."""
-        return None
+    def generators_asked(self) -> tuple[str, ...]:
+        """The names of the language models that it asks itself."""
+        return ()
+
+    @property
+    def members(self) -> tuple[str | MethodSettings, ...]:
+        """Other methods that it is made of, by their names in the experiment or by their settings.
+        What they read and ask it reads and asks, too."""
+        return ()
 
     @property
     def methods_needed(self) -> tuple[str, ...]:
         """Methods of the experiment that are fitted before it, since it reads what they became."""
         return ()
 
-    def build(self, name: str, parts: Parts) -> Method:
-        """The method, called ``name``. Raises ``ConfigError``."""
+    def build(self, name: str, key: str, parts: Parts) -> Method:
+        """The method, called ``name``; ``key``: where in the experiment it is described, for
+        messages. Raises ``ConfigError``."""
         raise NotImplementedError
+
+
+def whole(
+    settings: MethodSettings, key: str, known: Mapping[str, MethodSettings]
+) -> Iterator[tuple[str, MethodSettings]]:
+    """A method's settings and those of all that it is made of, each with its key. ``known``: the
+    experiment's. Raises ``ConfigError`` for a name that there is not."""
+    yield key, settings
+    for number, member in enumerate(settings.members):
+        if isinstance(member, str):
+            if member not in known:
+                raise ConfigError(f"{key}: no method {member!r}{suggest(member, known)}")
+            left = {name: each for name, each in known.items() if known[name] is not settings}
+            if member not in left:
+                raise ConfigError(f"{key}: the method {member!r} would be a part of itself")
+            yield from whole(known[member], f"methods.{member}", left)
+        else:
+            yield from whole(member, f"{key}.members.{number}", known)
 
 
 def one_of_kinds(settings: Iterable[type[MethodSettings]]) -> Any:
@@ -105,5 +134,16 @@ def settings_problem(name: str, made: object) -> str | None:
     field: Any = made.model_fields.get("kind")
     if getattr(field.annotation, "__args__", None) != (name,):
         return f"its settings say kind: {field.annotation}, expected Literal[{name!r}]"
-    missing = [what for what in ("cost", "classifier") if not hasattr(made, what)]
-    return f"its settings lack {missing[0]}" if missing else None
+    for each in made.__mro__:
+        for what, told in getattr(each, "__annotations__", {}).items():
+            if "ClassVar" in str(told) and not what.startswith("_") and not hasattr(made, what):
+                return f"its settings lack {what}"
+    if not isinstance(made.cost, int) or not re.fullmatch(r"[\w.]+:\w+", made.classifier):
+        return "its settings need cost, a whole number, and classifier, `module:class`"
+    made.model_rebuild(force=True)  # what pydantic can't build is found out here
+    TypeAdapter(one_of_kinds([made, _Other]))
+    return None
+
+
+class _Other(MethodSettings):
+    kind: Literal["-"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -103,7 +103,23 @@ class OverViews:
     def predict_views(
         self, views: Mapping[str, np.ndarray], texts: Sequence[str]
     ) -> dict[str, Prediction]:
-        """``views``: name -> (N, L, D)."""
+        """``views``: name -> (N, L, D). A text of which nothing could be read gets no answer."""
+        unread = unread_rows(views)
+        if not unread.any():
+            return self.answer_views(views, texts)
+        blank = {}
+        for name, rows in views.items():
+            blank[name] = np.array(rows, dtype=np.float32)
+            blank[name][unread] = 0
+        return {
+            task: without_answer(prediction, unread)
+            for task, prediction in self.answer_views(blank, texts).items()
+        }
+
+    def answer_views(
+        self, views: Mapping[str, np.ndarray], texts: Sequence[str]
+    ) -> dict[str, Prediction]:
+        """As ``predict_views``, of texts that could all be read."""
         raise NotImplementedError
 
     def features(self, texts: Sequence[str]) -> np.ndarray:
@@ -124,6 +140,28 @@ def take_view(rows: np.ndarray, view: View) -> np.ndarray:
     if indices == list(range(indices[0], indices[0] + len(indices))):
         return rows[:, indices[0] : indices[0] + len(indices)]
     return rows[:, indices]
+
+
+def unread_rows(views: Mapping[str, np.ndarray]) -> np.ndarray:
+    """bool (N,): texts whose vectors are not finite, or all 0 as a store keeps those."""
+    found = np.zeros(len(next(iter(views.values()))), dtype=np.bool_)
+    for rows in views.values():
+        first = rows[:, 0]
+        found |= ~first.any(axis=-1)
+        # A store holds finite ones alone; what was computed just now may be anything.
+        if not isinstance(rows, np.memmap):
+            found |= ~np.isfinite(rows).all(axis=(1, 2))
+    return found
+
+
+def without_answer(prediction: Prediction, rows: np.ndarray) -> Prediction:
+    """``prediction`` with no answer, and scores of 0, for ``rows``, bool (N,)."""
+    labels, scores = prediction.labels.copy(), prediction.scores
+    labels[rows] = False if labels.ndim == 2 else -1
+    if scores is not None:
+        scores = scores.copy()
+        scores[rows] = 0
+    return replace(prediction, labels=labels, scores=scores, invalid=prediction.invalid | rows)
 
 
 def views_to_json(views: Mapping[str, View]) -> dict[str, Any]:

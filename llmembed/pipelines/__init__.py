@@ -12,6 +12,7 @@
     methods     from an experiment's words to methods over resolved backbones
     generators  the language models of an experiment
     runtime     where work is done and where files lie
+    sidecars    what lies beside a saved classifier
     models      where a classifier that the user names lies
     console     what is printed
 """

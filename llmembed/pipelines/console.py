@@ -3,22 +3,36 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.markup import escape
 
 from llmembed.errors import ConfigError
+from llmembed.texts.columns import printable
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from llmembed.evaluation import Leaderboard
     from llmembed.experiment import Experiment
-    from llmembed.texts import Corpus
+    from llmembed.texts import Corpus, FileReader
     from llmembed.tracking import Registered, Tracking
 
 WIDTH = 110
+NOTE_CHARACTERS = 600
+WARNINGS = ("assumed", "no_", "unseen_", "alike_", "quoted_", "separator_", "leak_", "conflicts_")
+"""Notes of these keys may change what the figures mean."""
+WHAT = {
+    "files": "files: ",
+    "source": "source: ",
+    "revision": "revision: ",
+    "assumed": "assumed: ",
+    "test": "test: ",
+    "valid": "valid: ",
+    "feedback": "feedback: ",
+}
 WORDS = {"single": "classes", "multi": "labels", "tokens": "tags"}
 
 
@@ -62,17 +76,33 @@ def say_corpus(out: Console, corpus: Corpus) -> None:
     out.print(f"[bold]{escape(corpus.name)}[/]: {sizes}; {escape(tasks)}")
     if corpus.partial:
         out.print(f"  partial data: {escape(corpus.partial)}", style="yellow")
-    if "leak_test" in corpus.notes:
-        out.print(f"  {escape(corpus.notes['leak_test'])}", style="dim")
-    for note in ("feedback", *(f"feedback_{task.name}" for task in corpus.tasks)):
-        if note in corpus.notes:
-            out.print(f"  feedback: {escape(corpus.notes[note])}", style="dim")
+    for key, note in corpus.notes.items():
+        # Line ends of a file's own names must not look like lines of ours.
+        words = escape(printable(f"{WHAT.get(key, '')}{note}", NOTE_CHARACTERS))
+        if key != "source" or "files" not in corpus.notes:
+            style = "yellow" if key.startswith(WARNINGS) else "dim"
+            out.print(f"  {words}", style=style, soft_wrap=True)
     if corpus.feedback_quarantined:
         bad = corpus.feedback_quarantined
         out.print(f"  bad rows of the feedback are in {escape(str(bad.path))}", style="yellow")
     if corpus.quarantined:
         bad = corpus.quarantined
-        out.print(f"  {bad.count} bad rows set aside in {escape(str(bad.path))}", style="yellow")
+        why = ", ".join(f"{n} times {printable(reason)}" for reason, n in bad.reasons.items())
+        words = f"{bad.count} bad rows set aside in {bad.path}: {why}"
+        out.print(f"  {escape(words)}", style="yellow", soft_wrap=True)
+
+
+def say_assumed(out: Console, made: Sequence[FileReader]) -> None:
+    """What was taken for granted of the files that are labelled."""
+    from llmembed.texts.gathering import assumptions
+
+    found: dict[str, dict[str, None]] = {}
+    for reader in made:
+        if reader.assumed:
+            found.setdefault(reader.assumed, {})[reader.file.address] = None
+    if found:
+        words = escape(printable(assumptions(found), NOTE_CHARACTERS))
+        out.print(f"assumed: {words}", style="yellow", soft_wrap=True)
 
 
 def say_leaderboard(

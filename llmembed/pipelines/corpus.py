@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from llmembed.contract import Examples, Task
 from llmembed.errors import ConfigError, DataError
-from llmembed.experiment import Data
+from llmembed.experiment import Data, TrackingSettings
 
 if TYPE_CHECKING:
     from llmembed.texts import Corpus, CorpusSource
@@ -30,6 +30,7 @@ def make_corpus(data: Data, files: str) -> Corpus:
         valid_fraction=data.valid_fraction,
         quarantine_folder=place / "quarantine",
         max_bad_fraction=data.max_bad_fraction,
+        drop_leaks=data.drop_leaks,
     )
     if data.tasks is not None:
         corpus = _only_tasks(corpus, data.tasks)
@@ -57,7 +58,7 @@ def feedback_address(word: str, files: str) -> str:
 
 def make_source(data: Data) -> CorpusSource:
     """A benchmark's name, files (anything that exists, is a pattern or an address), or a hub id."""
-    from llmembed.texts import BENCHMARKS, Columns, CorpusSource
+    from llmembed.texts import BENCHMARKS, Columns, CorpusSource, Form
 
     words = [data.source] if isinstance(data.source, str) else data.source
     labels = data.labels or {"label": "label"}
@@ -73,6 +74,7 @@ def make_source(data: Data) -> CorpusSource:
         kinds={**(dict.fromkeys(labels, "multi") if data.multi else {}), **data.kinds},
         words=data.words_column,
         separator=data.separator,
+        empty_is_none=data.empty_is_none,
     )
     fraction = 0.0 if data.test else data.test_fraction
     if len(words) == 1 and _may_be_hub_id(words[0]):
@@ -93,7 +95,13 @@ def make_source(data: Data) -> CorpusSource:
             f"{missing[0]}: no such file, and no benchmark either ({', '.join(BENCHMARKS)}){hint}"
         )
     return CorpusSource.files(
-        words, columns=columns, valid=data.valid, test=data.test, test_fraction=fraction
+        words,
+        columns=columns,
+        valid=data.valid,
+        test=data.test,
+        test_fraction=fraction,
+        form=Form(delimiter=data.delimiter, encoding=data.encoding),
+        split_by_name=data.split_by_name,
     )
 
 
@@ -153,8 +161,19 @@ def _changed(
 
 
 def plain_name(name: str) -> str:
-    """A name that MLflow and a file system take."""
-    return re.sub(r"[^\w.+-]+", "-", Path(name).stem if "/" in name else name) or "unnamed"
+    """A name that MLflow and a file system take: of what they refuse each run becomes a ``-``."""
+    return re.sub(r"[^\w.+-]+", "-", name).strip("-").lstrip(".") or "unnamed"
+
+
+def changed_names(tracking: TrackingSettings) -> list[str]:
+    """What is kept under another name than was asked for, in sentences."""
+    asked = {"experiment": tracking.experiment, "register_as": tracking.register_as}
+    return [
+        f"tracking.{key} {word} is kept as {plain_name(word)}: names here take letters, digits and "
+        "_ . + -"
+        for key, word in asked.items()
+        if word and plain_name(word) != word
+    ]
 
 
 def described(sources: str | Sequence[str]) -> str:

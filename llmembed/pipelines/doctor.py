@@ -30,8 +30,8 @@ Finding = tuple[bool, str]
 def doctor(
     *, files: str | None = None, address: str | None = None, json_path: str | None = None
 ) -> bool:
-    """Check packages, devices, backbone, energy counters, Ray, MLflow and disk; True if all that
-    the demo needs is there."""
+    """Check packages, plug-ins, devices, backbone, energy counters, Ray, MLflow and disk; True if
+    nothing is missing or broken."""
     place = files_folder(files)
     checks: dict[str, Callable[[], Finding]] = {
         "packages": _packages,
@@ -115,7 +115,8 @@ def _energy() -> Finding:
         meter = make()
         start = meter.read()
         # NVML charges a GPU only once this process has used it; its counters say enough here.
-        if meter.measured and (meter.joules(start, meter.read()) or (name == "nvml" and start)):
+        counted = name == "nvml" and any(card.millijoules is not None for card in start.values())
+        if meter.measured and (counted or meter.joules(start, meter.read())):
             measured.append(name)
     if measured:
         return True, f"measured by {', '.join(measured)}"

@@ -37,7 +37,7 @@ def estimate(
     asking = [
         name
         for name, settings in experiment.methods.items()
-        if settings.generator_asked is not None and method in (None, name)
+        if settings.generators_asked and method in (None, name)
     ]
     if not asking:
         raise ConfigError(

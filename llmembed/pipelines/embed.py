@@ -53,6 +53,7 @@ def embed(experiment: Experiment, *, json_path: str | None = None) -> list[dict[
                 "cut_tokens": embedded.cut_tokens,
                 "damaged_parts": list(embedded.damaged),
                 "usage": embedded.usage.to_json(),
+                "loading": embedded.loading.to_json(),
             }
             records.append(record)
             out.print(f"{corpus.name} with {spec.label}: {embedded.summary()}")

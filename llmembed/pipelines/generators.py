@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from llmembed.contract import Usage
 from llmembed.errors import ConfigError
 from llmembed.experiment import Experiment
+from llmembed.methods.settings import whole
 from llmembed.mistakes import suggest
 from llmembed.pipelines.runtime import files_folder, tracking_files
 
@@ -59,12 +60,18 @@ class Generators:
         return sum((made.paid() for made in self._made.values()), Usage())
 
 
+def asked_by(experiment: Experiment, name: str) -> set[str]:
+    """The language models that the method ``name`` and what it is made of ask."""
+    methods = experiment.methods
+    parts = whole(methods[name], f"methods.{name}", methods)
+    return {called for _, settings in parts for called in settings.generators_asked}
+
+
 def check_keys(experiment: Experiment, names: Sequence[str]) -> None:
     """Raise ``ConfigError`` now, not after an hour, where an endpoint's key is not set."""
-    for name in names:
-        called = experiment.methods[name].generator_asked
-        if called is None:
-            continue
+    for called in sorted({called for name in names for called in asked_by(experiment, name)}):
+        if called not in experiment.generators:
+            continue  # said when the method is built
         asked = experiment.generators[called]
         variable = asked.api_key_env
         if asked.base_url and variable and not os.environ.get(variable, "").strip():
@@ -78,7 +85,7 @@ def check_keys(experiment: Experiment, names: Sequence[str]) -> None:
 def default_prices(experiment: Experiment, names: Sequence[str]) -> str | None:
     """One line where a budget in USD is counted by prices that nobody set, else None. ``names``:
     the methods of ``experiment`` that are run."""
-    asked = {called for name in names if (called := experiment.methods[name].generator_asked)}
+    asked = {called for name in names for called in asked_by(experiment, name)}
     limited = sorted(
         name
         for name in asked & {*experiment.generators}

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any, Literal
 from llmembed.contract import Classifier, Method, Usage
 from llmembed.errors import ConfigError
 from llmembed.experiment import BackboneSettings, Experiment
+from llmembed.methods.settings import MethodSettings, whole
 from llmembed.mistakes import suggest
+from llmembed.pipelines.console import console
 from llmembed.pipelines.generators import Generators
 from llmembed.texts import BENCHMARKS
 
@@ -16,7 +18,10 @@ if TYPE_CHECKING:
     from llmembed.backbones import BackboneSpec, View
     from llmembed.backbones.spec import Dtype
     from llmembed.generation import Generator
-    from llmembed.methods.settings import MethodSettings
+
+
+OWN = "own"
+"""In a view's words: the pooling that the model's own files name."""
 
 
 class Assembler:
@@ -32,6 +37,7 @@ class Assembler:
         self._views = dict(experiment.views)
         self._generators = Generators(experiment)
         self._fitted: dict[str, dict[int, Classifier]] = {}
+        self._building: list[str] = []
         self.names = list(experiment.methods)
         self.dropped: list[str] = []
         if drop_unreadable:
@@ -43,20 +49,30 @@ class Assembler:
             if lacking:
                 del self._views[view]
                 self.dropped.append(f"view {view} is left out: {lacking}")
-        for name, settings in self._experiment.methods.items():
-            lacking = self._lacked_by(name, settings)
-            if lacking:
-                self.names.remove(name)
-                self.dropped.append(f"{name} is left out: {lacking}")
+        while any(self._leave_out(name) for name in self.names):
+            pass  # what needs a method that is left out is left out, too
 
-    def _lacked_by(self, name: str, settings: MethodSettings) -> str:
-        """Which of the views that a method can't do without is not given, or nothing."""
-        for view in sorted(settings.views_needed):
-            if view in self._experiment.views and view not in self._views:
+    def _leave_out(self, name: str) -> bool:
+        """Leave a method out if something that it can't do without is not there."""
+        lacking = self._lacked_by(name)
+        if lacking:
+            self.names.remove(name)
+            self.dropped.append(f"{name} is left out: {lacking}")
+        return bool(lacking)
+
+    def _lacked_by(self, name: str) -> str:
+        """What a method can't do without that is not there, or nothing."""
+        methods = self._experiment.methods
+        for needed in methods[name].methods_needed:
+            if needed in methods and needed not in self.names:
+                return f"it needs {needed}"
+        for key, settings in whole(methods[name], f"methods.{name}", methods):
+            before = set(settings.views_missing(self._experiment.views))
+            for view in sorted({*settings.views_missing(self._views)} - before):
                 return f"it reads view {view}"
-        for key, words in settings.views_read(f"methods.{name}", self._views).items():
-            if lacking := self._lacking(words, key):
-                return lacking
+            for place, words in settings.views_read(key, self._views).items():
+                if lacking := self._lacking(words, place):
+                    return lacking
         return ""
 
     def _lacking(self, words: str, key: str) -> str:
@@ -89,17 +105,33 @@ class Assembler:
         """The method the experiment calls ``which``, or that settings of its own describe; it then
         bears the name of ``key``'s last word."""
         if not isinstance(which, str):
-            return which.build(key.rpartition(".")[2], self)
+            return which.build(key.rpartition(".")[2], key, self)
         if which not in self._experiment.methods:
-            known = suggest(which, self._experiment.methods)
-            raise ConfigError(f"{key}: no method {which!r}{known}")
-        return self._experiment.methods[which].build(which, self)
+            raise ConfigError(self._unknown(which, key))
+        if which in self._building:
+            raise ConfigError(f"methods.{which}: it would be a part of itself")
+        self._building.append(which)
+        try:
+            made = self._experiment.methods[which].build(which, f"methods.{which}", self)
+        finally:
+            self._building.pop()
+        assert made.name == which, f"methods.{which} calls itself {made.name!r}"
+        return made
 
     def fits(self, name: str, key: str) -> Callable[[], Mapping[int, Classifier]]:
         """What ``keep`` is given of the method ``name``, when it is called."""
         if name not in self._experiment.methods:
-            raise ConfigError(f"{key}: no method {name!r}{suggest(name, self._experiment.methods)}")
-        return lambda: dict(self._fitted.get(name, {}))
+            raise ConfigError(self._unknown(name, key))
+
+        def fits() -> Mapping[int, Classifier]:
+            if not self._fitted.get(name):
+                raise ConfigError(f"{key}: the method {name!r}, which it needs, was not fitted")
+            return dict(self._fitted[name])
+
+        return fits
+
+    def _unknown(self, name: str, key: str) -> str:
+        return f"{key}: no method {name!r}{suggest(name, self._experiment.methods)}"
 
     def keep(self, name: str, seed: int, classifier: Classifier) -> None:
         """Remember a fit where another method needs it."""
@@ -139,7 +171,7 @@ class Assembler:
         return View(backbone=self._spec(backbone), reads=reads)
 
     def _words(self, words: str, key: str) -> tuple[str, tuple[Any, ...]]:
-        from llmembed.backbones import parse_reads
+        from llmembed.backbones import own_reads, parse_reads
 
         backbone, _, reads = words.strip().partition(" ")
         if backbone not in self._experiment.backbones:
@@ -149,6 +181,8 @@ class Assembler:
             raise ConfigError(
                 f"{key}: {words!r} names no reads; write for example `{backbone} mean:1-5`"
             )
+        if reads.strip() == OWN:
+            reads = own_reads(self._experiment.backbones[backbone].model)
         try:
             return backbone, parse_reads(reads)
         except ConfigError as error:
@@ -156,7 +190,7 @@ class Assembler:
 
     def _spec(self, name: str) -> BackboneSpec:
         if name not in self._specs:
-            from llmembed.backbones import resolve
+            from llmembed.backbones import how_read, resolve
 
             settings: BackboneSettings = self._experiment.backbones[name]
             reads: list[Any] = (
@@ -174,8 +208,12 @@ class Assembler:
                 long_texts=settings.long_texts,
                 dtype=self._dtype(settings),
                 template=settings.template,
+                prompt=settings.prompt,
+                normalise=settings.normalise,
                 trust_remote_code=settings.trust_remote_code,
             )
+            if (told := how_read(self._specs[name], settings.model)) is not None:
+                console().print(told, style="dim", markup=False)
         return self._specs[name]
 
     def _dtype(self, settings: BackboneSettings) -> Dtype | Literal["auto"]:
@@ -195,10 +233,16 @@ class Assembler:
 
     def _all_views(self) -> list[tuple[str, str]]:
         """Every view that some method uses, with its key in the experiment."""
+        methods = self._experiment.methods
         return [
-            (words, key)
+            (words, place)
             for name in self.names
-            for key, words in self._experiment.methods[name]
-            .views_read(f"methods.{name}", self._views)
-            .items()
+            for key, settings in whole(methods[name], f"methods.{name}", methods)
+            for place, words in settings.views_read(key, self._views).items()
         ]
+
+    def reads_backbone(self, name: str) -> bool:
+        """Whether the method's texts are embedded."""
+        methods = self._experiment.methods
+        parts = whole(methods[name], f"methods.{name}", methods)
+        return any(settings.views_read(key, self._views) for key, settings in parts)

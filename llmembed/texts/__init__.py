@@ -3,7 +3,7 @@
 ::
 
     files, s3://, hub ──► blocks ──► checks ──► labels ──► split ──► Corpus
-    (csv tsv jsonl parquet)             └──► quarantine (file, line, reason)
+    (csv tsv json parquet arrow)        └──► quarantine (file, line, reason)
 
     a text too many for memory ──► readers ──► tables of a bounded number of rows
 """
@@ -14,6 +14,7 @@ from llmembed.texts.benchmarks import BENCHMARKS, Benchmark
 from llmembed.texts.columns import Columns
 from llmembed.texts.corpus import Corpus, digest_of, load_corpus
 from llmembed.texts.feedback import with_feedback
+from llmembed.texts.form import Form
 from llmembed.texts.quarantine import BadRow, Quarantine
 from llmembed.texts.source import CorpusSource
 from llmembed.texts.streaming import FileReader, readers
@@ -26,6 +27,7 @@ __all__ = [
     "Corpus",
     "CorpusSource",
     "FileReader",
+    "Form",
     "Quarantine",
     "digest_of",
     "load_corpus",

@@ -1,4 +1,4 @@
-"""Rows of one file in blocks of bounded size, as Arrow tables of the columns asked for.
+"""Rows in blocks of bounded size, as Arrow tables of the columns asked for.
 
 The formats differ in what can go wrong before there is a table (a ragged csv line, a broken JSON
 line); such rows come out as ``bad``, with the line they stand on. What may be wrong inside a
@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from llmembed.texts.columns import Field, require_columns
-from llmembed.texts.files import DataFile
 from llmembed.texts.quarantine import BadRow
 
 if TYPE_CHECKING:
@@ -28,6 +27,7 @@ class Block:
     ``table`` holds the columns asked for, ``rows`` int64 (n,) the number of each row in its file,
     from 0, rows that could not be parsed counted too. ``line_of`` finds the line a row starts on;
     it may read the file again, forwards only, so rows must be asked for in rising order.
+    ``assumed``: what the reader took for granted of this file, in words for the user.
     """
 
     file: str
@@ -35,24 +35,7 @@ class Block:
     rows: npt.NDArray[np.int64]
     line_of: Callable[[int], int]
     bad: tuple[BadRow, ...] = ()
-
-
-def read_blocks(
-    file: DataFile, fields: Sequence[Field], *, rows: int, keep: Sequence[str] = ()
-) -> Iterator[Block]:
-    """Blocks of up to ``rows`` rows with the columns of ``fields`` and, as they are, ``keep``.
-    Raises ``DataError`` when the file can't be read or a column is missing."""
-    if file.format == "parquet":
-        from llmembed.texts.parquet import parquet_blocks
-
-        return parquet_blocks(file, fields, rows=rows, keep=keep)
-    if file.format == "jsonl":
-        from llmembed.texts.jsonl import jsonl_blocks
-
-        return jsonl_blocks(file, fields, rows=rows, keep=keep)
-    from llmembed.texts.delimited import delimited_blocks
-
-    return delimited_blocks(file, fields, rows=rows, keep=keep)
+    assumed: str = ""
 
 
 def table_blocks(table: pa.Table, fields: Sequence[Field], *, name: str) -> Iterator[Block]:

@@ -16,11 +16,14 @@ import pyarrow.compute as pc
 
 from llmembed.errors import DataError
 from llmembed.texts.blocks import Block
-from llmembed.texts.columns import Columns, Field
+from llmembed.texts.columns import Columns, Field, printable
+from llmembed.texts.lists import LIST, PLAINLY, cut
 from llmembed.texts.quarantine import BadRow
+from llmembed.texts.spelling import TRIMMED
 
 MOST_EXACT = 2**53
 TAG = r"^(O|[BI]-.+)$"
+LABELS = pa.list_(pa.string())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,44 +154,80 @@ def _text(values: pa.Array, where: str, reasons: _Reasons) -> pa.Array:
 def _one(values: pa.Array, column: str, where: str, reasons: _Reasons) -> pa.Array:
     kind = values.type
     if pa.types.is_nested(kind):
-        raise DataError(f"{where} holds {kind}; name its kind (multi or tokens) to read lists")
-    if pa.types.is_floating(kind):  # integers with gaps, as pandas writes them
-        values = values.cast(pa.float64())
-        values = pc.if_else(pc.is_nan(values), None, values)
-        # Past 2**53 a float is no longer one whole number; infinity is none either.
-        whole = pc.and_(
-            pc.equal(values, pc.floor(values)), pc.less(pc.abs(values), float(MOST_EXACT))
+        raise DataError(
+            f"{where} holds {kind}: say --multi (data.multi=true), or name its kind in data.kinds"
         )
+    if pa.types.is_floating(kind) or pa.types.is_decimal(kind):
+        values, whole = _whole(values)
         reasons.add(pc.invert(whole), f"label {column!r} is not a whole number or a name")
-        values = pc.if_else(whole, values, None).cast(pa.int64())
     if _is_text(kind):
-        strings = pc.utf8_trim_whitespace(_string(values, f"label {column!r} is", reasons))
-        strings = pc.if_else(pc.equal(strings, ""), None, strings)
+        strings = _trimmed(_string(values, f"label {column!r} is", reasons))
+        _refuse_lists(strings, where)
     else:
         strings = values.cast(pa.string())
     reasons.add(strings.is_null(), f"no label in {column!r}")
     return strings
 
 
+def _trimmed(strings: pa.Array) -> pa.Array:
+    """Without white space and what can't be seen at both ends; null where nothing is left."""
+    strings = pc.utf8_trim(strings, characters=TRIMMED)
+    return pc.if_else(pc.equal(strings, ""), None, strings)
+
+
+def _whole(values: pa.Array) -> tuple[pa.Array, pa.Array]:
+    """Floats and decimals as the whole numbers they are, null where they are none, and which are:
+    integers with gaps as pandas writes them, a database's numbers."""
+    if pa.types.is_decimal(values.type):
+        strings = values.cast(pa.string())
+        whole = pc.match_substring_regex(strings, r"^-?[0-9]+(\.0*)?$")
+        plain = pc.replace_substring_regex(strings, r"\.0*$", "")
+        return pc.if_else(whole, plain, None), whole
+    values = values.cast(pa.float64())
+    values = pc.if_else(pc.is_nan(values), None, values)
+    # Past 2**53 a float is no longer one whole number; infinity is none either.
+    whole = pc.and_(pc.equal(values, pc.floor(values)), pc.less(pc.abs(values), float(MOST_EXACT)))
+    return pc.if_else(whole, values, None).cast(pa.int64()), whole
+
+
+def _refuse_lists(strings: pa.Array, where: str) -> None:
+    """Raise ``DataError`` where every value of a column of one label each is a list."""
+    given = strings.drop_null()
+    if not len(given) or not given[0].as_py().startswith("["):
+        return
+    if pc.all(pc.match_substring_regex(given, PLAINLY)).as_py():
+        raise DataError(
+            f"{where} holds lists, such as {printable(given[0].as_py(), 60)}: say --multi "
+            "(data.multi=true) to read several labels a text"
+        )
+
+
 def _many(values: pa.Array, field: Field, where: str, reasons: _Reasons) -> pa.Array:
-    """An empty list stands for "none of them"; an empty string and null are no label."""
+    """An empty list stands for "none of them"; an empty string and null are no label, unless
+    ``field.empty_is_none``."""
     column = field.column
     if pa.types.is_null(values.type):
         values = values.cast(pa.list_(pa.string()))
     elif _is_text(values.type):
-        strings = pc.utf8_trim_whitespace(_string(values, f"{column!r} is", reasons))
-        strings = pc.if_else(pc.equal(strings, ""), None, strings)
-        if field.separator is None:
-            values = pc.utf8_split_whitespace(strings)
+        strings = _trimmed(_string(values, f"{column!r} is", reasons))
+        if pc.any(pc.match_substring_regex(strings, LIST)).as_py():
+            values = pa.array([_cut(s, field) for s in strings.to_pylist()], LABELS)
+            unread = pc.and_(values.is_null(), strings.is_valid())
+            reasons.add(unread, f"the list in {column!r} can't be read")
+        elif field.separator is None:
+            values = _without_empty(pc.utf8_split_whitespace(strings))
         else:
-            values = pc.split_pattern(strings, field.separator)
-        values = _without_empty(values)
+            values = _without_empty(pc.split_pattern(strings, field.separator))
     elif not (pa.types.is_list(values.type) or pa.types.is_large_list(values.type)):
         raise DataError(f"{where} holds {values.type}, not lists or strings of several labels")
+    if field.empty_is_none:
+        values = pc.if_else(values.is_null(), pa.scalar([], values.type), values)
     reasons.add(values.is_null(), f"no label in {column!r}")
     flat = pc.list_flatten(values)
-    if pa.types.is_nested(flat.type) or pa.types.is_floating(flat.type):
+    if pa.types.is_nested(flat.type):
         raise DataError(f"{where} holds lists of {flat.type}, not of names or whole numbers")
+    if pa.types.is_floating(flat.type) or pa.types.is_decimal(flat.type):
+        flat, _ = _whole(flat)
     parents = pc.list_parent_indices(values).to_numpy(zero_copy_only=False)
     inner = _Reasons(len(flat))
     flat = _string(flat, "", inner) if _is_text(flat.type) else flat.cast(pa.string())
@@ -198,6 +237,10 @@ def _many(values: pa.Array, field: Field, where: str, reasons: _Reasons) -> pa.A
     wrong[parents[empty.to_numpy(zero_copy_only=False)]] = True
     reasons.add(wrong, f"a value in the list {column!r} is empty or not UTF-8")
     return _relist(values, flat)
+
+
+def _cut(text: str | None, field: Field) -> list[str] | None:
+    return None if text is None else cut(text, field.separator)
 
 
 def _relist(values: pa.Array, flat: pa.Array) -> pa.Array:

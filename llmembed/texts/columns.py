@@ -17,11 +17,23 @@ Role = Literal["text", "one", "many"]
 @dataclass(frozen=True, kw_only=True)
 class Field:
     """One column and what it must hold; ``separator`` cuts a string that holds many values
-    (None: at white space)."""
+    (None: at white space). ``empty_is_none``: without a value, none of the labels is meant."""
 
     column: str
     role: Role
     separator: str | None = None
+    empty_is_none: bool = False
+
+
+class NoColumnError(DataError):
+    """A file lacks ``column``."""
+
+    def __init__(self, sentence: str, column: str) -> None:
+        super().__init__(sentence)
+        self.column = column
+
+    def __reduce__(self) -> tuple[type[NoColumnError], tuple[str, str]]:
+        return type(self), (str(self), self.column)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +44,8 @@ class Columns:
     columns. ``kinds``: task name -> kind, ``single`` where none is given. ``words``: column with
     the words of each text, for ``tokens``; without it the text is split at white space. ``text``
     may be None when ``words`` is given: the words are then joined by spaces. ``separator`` cuts a
-    ``multi`` label that is one string. Raises ``ConfigError``.
+    ``multi`` label that is one string; ``empty_is_none`` takes an empty one, or none, for a row
+    with none of the labels. Raises ``ConfigError``.
     """
 
     text: str | None = "text"
@@ -42,6 +55,7 @@ class Columns:
     kinds: Mapping[str, Kind] = field(default_factory=dict)
     words: str | None = None
     separator: str = ","
+    empty_is_none: bool = False
 
     def __post_init__(self) -> None:
         labels = self.labels
@@ -89,8 +103,12 @@ class Columns:
             found[self.words] = Field(column=self.words, role="many")
         for task, (column, kind) in self.tasks.items():
             role: Role = "one" if kind == "single" else "many"
+            multi = kind == "multi"
             new = Field(
-                column=column, role=role, separator=self.separator if kind == "multi" else None
+                column=column,
+                role=role,
+                separator=self.separator if multi else None,
+                empty_is_none=multi and self.empty_is_none,
             )
             if found.setdefault(column, new) != new:
                 raise ConfigError(
@@ -101,10 +119,16 @@ class Columns:
 
 
 def listed(names: Iterable[object], limit: int = 30) -> str:
-    """``a, b, c`` for a message; long lists are cut."""
-    all_names = [str(name) for name in names]
-    shown = ", ".join(all_names[:limit])
+    """``a, b, c`` for a message; long lists and long names are cut, control characters escaped."""
+    all_names = list(names)
+    shown = ", ".join(printable(str(name)) for name in all_names[:limit])
     return shown + (f" and {len(all_names) - limit} more" if len(all_names) > limit else "")
+
+
+def printable(text: str, limit: int = 200) -> str:
+    """``text`` on one line that does nothing to a terminal, cut after ``limit`` characters."""
+    cut = text[:limit] + "…" * (len(text) > limit)
+    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in cut)
 
 
 def closest(name: str, existing: Iterable[str]) -> str:
@@ -118,9 +142,10 @@ def require_columns(wanted: Iterable[str], existing: Sequence[str], where: str) 
     """Raise ``DataError`` when a column is missing or its name occurs twice."""
     for name in wanted:
         if name not in existing:
-            raise DataError(
+            raise NoColumnError(
                 f"{where} has no column {name!r}; its columns are {listed(existing)}."
-                + closest(name, existing)
+                + closest(name, existing),
+                name,
             )
         if list(existing).count(name) > 1:
             raise DataError(f"{where} has {existing.count(name)} columns named {name!r}")

@@ -4,21 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from llmembed.contract import Examples, Task
 from llmembed.errors import DataError
 from llmembed.texts.benchmarks.benchmark import ROWS
 from llmembed.texts.quarantine import Quarantine, QuarantineWriter
 from llmembed.texts.source import CorpusSource, fraction_of, open_source
-
-if TYPE_CHECKING:
-    import pyarrow as pa
-
-    from llmembed.texts.blocks import Block
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,23 +66,29 @@ def load_corpus(
     seed: int = 0,
     valid_fraction: float = 0.1,
     max_bad_fraction: float = 0.01,
+    drop_leaks: bool = False,
 ) -> Corpus:
     """Read, check, encode and split.
 
     Bad rows go to ``quarantine_folder/NAME.jsonl``. A source with validation rows of its own
     keeps them; otherwise ``valid_fraction`` of train is held out by ``seed``, stratified by label,
-    equal texts on one side. Raises ``DataError`` when the source can't be read or more than
-    ``max_bad_fraction`` of its rows are bad.
+    equal texts on one side. Test rows whose text also occurs in train or valid stay, so that
+    figures compare with those of others, unless ``drop_leaks``; ``notes`` say how many there are.
+    Raises ``DataError`` when the source can't be read or more than ``max_bad_fraction`` of its
+    rows are bad.
     """
-    from llmembed.texts.facts import facts_of, hold_out_rows, text_numbers
+    import numpy as np
+
+    from llmembed.texts.facts import facts_of, hold_out_rows, leaked_rows, text_numbers
+    from llmembed.texts.gathering import good_rows, way_out
     from llmembed.texts.labels import encode, texts_of
 
     fraction_of("valid_fraction", valid_fraction, above_zero=True)
-    blocks, found = open_source(source)
+    opened = open_source(source)
     # options change the rows, so they belong to the name
     name = "-".join([source.name, *(str(key) for key, on in source.options.items() if on)])
     with QuarantineWriter(Path(quarantine_folder) / f"{name}.jsonl") as writer:
-        tables = {split: _good_rows(rows, source, writer) for split, rows in blocks.items()}
+        tables, seen = good_rows(opened, source.columns, writer)
     tables = {split: table for split, table in tables.items() if table.num_rows}
     total = sum(table.num_rows for table in tables.values()) + writer.count
     quarantined = None
@@ -99,17 +100,17 @@ def load_corpus(
             reason, times = writer.reasons.most_common(1)[0]
             raise DataError(
                 f"{writer.count} of {total} rows of {source.name} are bad, above the limit of "
-                f"{max_bad_fraction:.2%}; most often ({times} times): {reason}; "
+                f"{max_bad_fraction:.2%}; most often ({times} times): {reason}{way_out(reason)}; "
                 f"all are listed in {writer.address}"
             )
     if "train" not in tables:
         raise DataError(f"{source.name} has no training rows")
 
-    tasks, splits, unseen = encode(tables, source.columns)
+    tasks, splits, said = encode(tables, source.columns)
     numbers = text_numbers(
         {split: texts_of(table, source.columns) for split, table in tables.items()}
     )
-    notes = dict(found)
+    notes = {**opened.notes, **seen}
 
     def hold_out_from_train(split: str, fraction: float, seed: int) -> None:
         train, of_train = splits["train"], numbers["train"]
@@ -133,6 +134,12 @@ def load_corpus(
             f"{valid_fraction:g} of the training rows, seed {seed}, stratified by label, "
             "equal texts on one side"
         )
+    facts = facts_of(tasks, splits, numbers, dropped=drop_leaks)
+    if drop_leaks and "test" in splits:
+        fresh = np.flatnonzero(~leaked_rows(numbers))
+        if not len(fresh):
+            raise DataError(f"data.drop_leaks leaves no test row of {name}: {facts['leak_test']}")
+        splits["test"] = splits["test"].select(fresh)
     return Corpus(
         name=f"{name}-part" if partial else name,
         tasks=tasks,
@@ -142,7 +149,7 @@ def load_corpus(
         digest=digest_of(tasks, splits),
         partial=partial,
         quarantined=quarantined,
-        notes={**notes, **unseen, **facts_of(tasks, splits, numbers)},
+        notes={**notes, **said, **facts},
     )
 
 
@@ -175,16 +182,3 @@ def digest_of(tasks: Sequence[Task], splits: Mapping[str, Examples]) -> str:
             kind = "u1" if labels.dtype == bool else "<i8"
             digest.update(np.ascontiguousarray(labels.astype(kind)).tobytes())
     return digest.hexdigest()
-
-
-def _good_rows(blocks: Iterator[Block], source: CorpusSource, writer: QuarantineWriter) -> pa.Table:
-    import pyarrow as pa
-
-    from llmembed.texts.checks import check
-
-    good: list[pa.Table] = []
-    for block in blocks:
-        checked = check(block, source.columns.fields, source.columns)
-        writer.add(checked.bad)
-        good.append(checked.table)
-    return pa.concat_tables(good) if good else pa.table({})

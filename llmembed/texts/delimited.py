@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import csv
 import io
-import re
 import sys
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -18,15 +17,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pacsv
 
-from llmembed.errors import DataError
 from llmembed.texts.blocks import Block
-from llmembed.texts.columns import Field, require_columns
+from llmembed.texts.columns import Field
+from llmembed.texts.dialects import Dialect
 from llmembed.texts.files import DataFile
 from llmembed.texts.quarantine import BadRow
 
 BLOCK_BYTES = 1 << 20
 """Arrow reads up to 32 of them ahead."""
-SAMPLE_BYTES = 1 << 20
 ROW_CHARACTERS = 64 << 20
 """A row over several lines that is longer than this has a quote that is never closed."""
 
@@ -34,9 +32,8 @@ ROW_CHARACTERS = 64 << 20
 def delimited_blocks(
     file: DataFile, fields: Sequence[Field], *, rows: int, keep: Sequence[str] = ()
 ) -> Iterator[Block]:
-    dialect = _Dialect(file)
     wanted = list(dict.fromkeys([*(field.column for field in fields), *keep]))
-    require_columns(wanted, dialect.header, file.address)
+    dialect = Dialect(file, wanted)
     cursor = _LineCursor(dialect)
     done = 0
     try:
@@ -48,6 +45,7 @@ def delimited_blocks(
                     table=part,
                     rows=np.arange(done, done + part.num_rows, dtype=np.int64),
                     line_of=cursor.line_of,
+                    assumed=dialect.assumed,
                 )
                 done += part.num_rows
         return
@@ -56,51 +54,7 @@ def delimited_blocks(
     yield from _slow(dialect, wanted, rows, skip=done)
 
 
-class _Dialect:
-    """How one file is written: its header, delimiter, and whether it quotes."""
-
-    def __init__(self, file: DataFile) -> None:
-        self.file = file
-        self.delimiter = "\t" if file.format == "tsv" else ","
-        with file.open_stream() as stream:
-            sample = stream.read(SAMPLE_BYTES)
-        if sample.startswith((b"\xff\xfe", b"\xfe\xff")):
-            raise DataError(f"{file.address} is UTF-16; save it as UTF-8")
-        text = sample.decode("utf-8-sig", "replace")
-        if not text.strip():
-            raise DataError(f"{file.address} is empty")
-        # A tab-separated file by the book never quotes, and a lone quote mark in it must not
-        # swallow lines; spreadsheets quote all the same. The first megabyte tells which it is.
-        self.quotes = file.format == "csv" or _is_quoted(text, len(sample) < SAMPLE_BYTES)
-        self.header = next(row for row in self.reader(io.StringIO(text, newline="")) if row)
-
-    def reader(
-        self, lines: Iterator[str] | io.StringIO, *, strict: bool = False
-    ) -> Iterator[list[str]]:
-        csv.field_size_limit(sys.maxsize)  # a long text is no error
-        return csv.reader(
-            lines,
-            delimiter=self.delimiter,
-            quoting=csv.QUOTE_MINIMAL if self.quotes else csv.QUOTE_NONE,
-            strict=strict,
-        )
-
-
-def _is_quoted(text: str, whole: bool) -> bool:
-    if '"' not in text:
-        return True
-    csv.field_size_limit(sys.maxsize)
-    rows = csv.reader(io.StringIO(text, newline=""), delimiter="\t", strict=True)
-    widths: list[int] = []
-    try:
-        widths.extend(len(row) for row in rows if row)
-    except csv.Error as error:
-        if whole or "unexpected end" not in str(error):
-            return False
-    return len(set(widths if whole else widths[:-1])) <= 1
-
-
-def _fast(dialect: _Dialect, wanted: Sequence[str]) -> Iterator[pa.Table]:
+def _fast(dialect: Dialect, wanted: Sequence[str]) -> Iterator[pa.Table]:
     """Tables of the wanted columns as strings; raises ``ArrowInvalid`` at what it can't read, and
     at the first value of several lines: it may hold rows that a stray quote has swallowed, which
     Arrow does not tell from a text of several lines."""
@@ -111,7 +65,7 @@ def _fast(dialect: _Dialect, wanted: Sequence[str]) -> Iterator[pa.Table]:
     with dialect.file.open_stream() as stream:
         reader = pacsv.open_csv(
             stream,
-            read_options=pacsv.ReadOptions(block_size=BLOCK_BYTES),
+            read_options=pacsv.ReadOptions(block_size=BLOCK_BYTES, skip_rows=dialect.skip),
             parse_options=pacsv.ParseOptions(
                 delimiter=dialect.delimiter,
                 quote_char='"' if dialect.quotes else False,
@@ -134,7 +88,9 @@ def _has_lines(column: pa.Array) -> bool:
     if last is None:
         return False
     offsets = np.frombuffer(first, np.int32)[column.offset : column.offset + len(column) + 1]
-    return re.search(rb"[\r\n]", memoryview(last)[offsets[0] : offsets[-1]]) is not None
+    start, end = int(offsets[0]), int(offsets[-1])
+    data = last.slice(start, end - start).to_pybytes()
+    return b"\n" in data or b"\r" in data
 
 
 class _Lines:
@@ -178,7 +134,7 @@ class _Lines:
 
 
 def _numbered(
-    dialect: _Dialect, *, doubted_from: int
+    dialect: Dialect, *, doubted_from: int
 ) -> Iterator[tuple[int, list[str], str | None]]:
     """(line it starts on, values, what is wrong with its quotes) for each row after the header.
 
@@ -189,8 +145,10 @@ def _numbered(
     """
     lines = _Lines(dialect.file)
     reader = dialect.reader(lines)
-    line, number = 1, -1
+    line, number = 1 + dialect.skip, -1
     with lines.text:
+        for _ in range(dialect.skip):
+            lines.text.readline()
         while True:
             doubted = number >= doubted_from
             lines.start_row(ROW_CHARACTERS if doubted else sys.maxsize)
@@ -211,7 +169,7 @@ def _numbered(
             line += len(lines.taken)
 
 
-def _wrong_quotes(dialect: _Dialect, lines: _Lines) -> str | None:
+def _wrong_quotes(dialect: Dialect, lines: _Lines) -> str | None:
     if lines.ended:
         return "a quote is opened and never closed"
     try:
@@ -224,7 +182,7 @@ def _wrong_quotes(dialect: _Dialect, lines: _Lines) -> str | None:
 class _LineCursor:
     """Finds the line of a row by reading the file once, forwards, as far as it is asked."""
 
-    def __init__(self, dialect: _Dialect) -> None:
+    def __init__(self, dialect: Dialect) -> None:
         self.dialect = dialect
         self.rows: Iterator[tuple[int, list[str], str | None]] | None = None
         self.next_row = 0
@@ -239,7 +197,7 @@ class _LineCursor:
         return self.line
 
 
-def _slow(dialect: _Dialect, wanted: Sequence[str], rows: int, *, skip: int) -> Iterator[Block]:
+def _slow(dialect: Dialect, wanted: Sequence[str], rows: int, *, skip: int) -> Iterator[Block]:
     address = dialect.file.address
     width = len(dialect.header)
     places = [dialect.header.index(name) for name in wanted]
@@ -255,6 +213,7 @@ def _slow(dialect: _Dialect, wanted: Sequence[str], rows: int, *, skip: int) -> 
             rows=np.array(numbers, dtype=np.int64),
             line_of=dict(lines).__getitem__,
             bad=tuple(bad),
+            assumed=dialect.assumed,
         )
 
     for number, (line, row, reason) in enumerate(_numbered(dialect, doubted_from=skip)):
@@ -263,9 +222,9 @@ def _slow(dialect: _Dialect, wanted: Sequence[str], rows: int, *, skip: int) -> 
         if reason is not None:
             pass
         elif len(row) != width:
-            reason = f"the row has {len(row)} values, the header {width}"
+            reason = f"the row has {len(row)} values, the header {width}{_why(row)}"
         elif not all(row[place].isascii() or _encodable(row[place]) for place in places):
-            reason = "not UTF-8"
+            reason = f"not {dialect.encoding}"
         if reason is not None:
             shown = [value.encode("utf-8", "surrogateescape") for value in row[:width]]
             bad.append(BadRow(file=address, line=line, reason=reason, row=shown))
@@ -279,6 +238,13 @@ def _slow(dialect: _Dialect, wanted: Sequence[str], rows: int, *, skip: int) -> 
             values, numbers, lines, bad = [[] for _ in wanted], [], {}, []
     if numbers or bad:
         yield block()
+
+
+def _why(row: Sequence[str]) -> str:
+    """A quote that follows a blank opens nothing."""
+    if any(value[:1].isspace() and value.lstrip().startswith('"') for value in row):
+        return "; a blank stands before a quote"
+    return ""
 
 
 def _encodable(text: str) -> bool:

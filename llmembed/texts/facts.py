@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +12,10 @@ import pyarrow as pa
 from llmembed.contract import Examples, Task
 from llmembed.errors import DataError
 from llmembed.texts.split import hold_out, joint
+
+NUMBER = re.compile(r"[-+]?[0-9]*[.,]?[0-9]+([eE][-+]?[0-9]+)?")
+FEW_ROWS = 20
+OTHER_SEPARATORS = ("|", ";", ",", "#", "\n", "\t", "/")
 
 
 def text_numbers(texts: Mapping[str, pa.ChunkedArray]) -> dict[str, npt.NDArray[np.int64]]:
@@ -66,23 +71,71 @@ def hold_out_rows(
     return kept, held
 
 
+def refuse_as_numbers(column: str, classes: Sequence[str], rows: int) -> None:
+    """Raise ``DataError`` where a column holds no classes: nearly every row has one of its own, or
+    there are many and all are numbers."""
+    numbers = [name for name in classes if NUMBER.fullmatch(name)]
+    share = len(numbers) > 0.9 * len(classes)
+    broken = share and any(not name.lstrip("-").isdigit() for name in numbers)
+    if rows < FEW_ROWS or not (len(classes) > rows / 2 or (broken and len(classes) > FEW_ROWS)):
+        return
+    sentence = f"column {column!r} has {len(classes):,} classes in {rows:,} rows: "
+    if share:
+        raise DataError(sentence + "these look like numbers, and llmembed answers classes")
+    raise DataError(sentence + "nearly every row has one of its own; is this the label column?")
+
+
+def uncut_note(task: Task, splits: Iterable[Examples], separator: str) -> str | None:
+    """Where no row of a ``multi`` task has more than one label and most labels hold another
+    separator: which, and how to say so. Else None."""
+    counts = np.zeros(len(task.classes), dtype=np.int64)
+    for part in splits:
+        labels = part.labels[task.name]
+        if (labels.sum(axis=1) > 1).any():
+            return None
+        counts += labels.sum(axis=0)
+    for other in OTHER_SEPARATORS:
+        holding = np.array([other in name for name in task.classes])
+        if other != separator and counts[holding].sum() > counts.sum() / 2:
+            shown = {"\n": "a line break", "\t": "a tab"}.get(other, f"{other!r}")
+            word = {"\n": "'\"\\n\"'", "\t": "'\"\\t\"'"}.get(other, f"'{other}'")
+            return (
+                f"no row has more than one label of {task.name}, but {counts[holding].sum()} of "
+                f"{counts.sum()} hold {shown}: if that stands between labels, say "
+                f"data.separator={word}"
+            )
+    return None
+
+
+def leaked_rows(numbers: Mapping[str, npt.NDArray[np.int64]]) -> npt.NDArray[np.bool_]:
+    """Which rows of test, bool (N,), have a text of train or valid."""
+    earlier = np.zeros(1 + max(int(part.max()) for part in numbers.values()), dtype=bool)
+    for split in ("train", "valid"):
+        earlier[numbers[split]] = True
+    found: npt.NDArray[np.bool_] = earlier[numbers["test"]]
+    return found
+
+
 def facts_of(
     tasks: Sequence[Task],
     splits: Mapping[str, Examples],
     numbers: Mapping[str, npt.NDArray[np.int64]],
+    *,
+    dropped: bool = False,
 ) -> dict[str, str]:
-    """Notes on equal texts: across splits, within them, and under different labels."""
+    """Notes on equal texts: across splits, within them, and under different labels. ``dropped``:
+    those of test that occur elsewhere are left out."""
     size = 1 + max(int(part.max()) for part in numbers.values())
     occurs = {split: np.bincount(part, minlength=size) > 0 for split, part in numbers.items()}
     notes: dict[str, str] = {}
     seen = occurs["train"]
     if "test" in numbers:
-        earlier = seen | occurs["valid"]
-        leaked = int(earlier[numbers["test"]].sum())
+        leaked = int(leaked_rows(numbers).sum())
         if leaked:
+            what = "are left out" if dropped else "stay; data.drop_leaks=true leaves them out"
             notes["leak_test"] = (
                 f"{leaked} of {len(numbers['test'])} test rows have a text that also occurs in "
-                "train or valid"
+                f"train or valid; they {what}"
             )
     leaked = int(seen[numbers["valid"]].sum())
     if leaked:

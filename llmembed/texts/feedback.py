@@ -18,12 +18,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from llmembed.contract import Examples, Task
+from llmembed.contract import UNKNOWN, Examples, Task
 from llmembed.errors import DataError
 from llmembed.texts.corpus import Corpus
 from llmembed.texts.files import expand
 from llmembed.texts.labels import ordered
 from llmembed.texts.quarantine import BadRow, Quarantine, QuarantineWriter
+from llmembed.texts.spelling import canonical
 
 if TYPE_CHECKING:
     from llmembed.texts.files import DataFile
@@ -97,6 +98,7 @@ def _read(
     found = _Texts()
     rows: list[tuple[str, BadRow, Mapping[str, Any]]] = []
     for place, row in _lines(address):
+        row = _spelled(row)
         reason = _fault(row, tasks)
         if reason is None:
             assert isinstance(row, dict)
@@ -151,6 +153,17 @@ def _lines_of(file: DataFile) -> Iterator[tuple[BadRow, Any]]:
         yield BadRow(file=file.address, line=number, reason=""), row
 
 
+def _spelled(row: Any) -> Any:
+    """The row with its labels in the one spelling that classes have (see ``spelling``)."""
+    label = row.get("label") if isinstance(row, dict) else None
+    if isinstance(label, str):
+        return {**row, "label": canonical(label)}
+    if isinstance(label, list):
+        names = [canonical(n) if isinstance(n, str) else n for n in label]
+        return {**row, "label": names}
+    return row
+
+
 def _fault(row: Any, tasks: Mapping[str, Task]) -> str | None:
     """Why a row can't be used, ``other`` for a task that is not this corpus's, or None."""
     if not isinstance(row, dict):
@@ -171,6 +184,11 @@ def _fault(row: Any, tasks: Mapping[str, Task]) -> str | None:
     unknown = [n for n in names if n not in task.classes]
     if unknown and row.get("new_label") is not True:
         return f"no row of the data has the label {unknown[0]!r} of {name!r}"
+    for new in unknown:
+        if not new.isprintable():
+            return f"the new label {new!r} of {name!r} is not one line of printable characters"
+        if new.lower() == UNKNOWN:
+            return f"the new label {new!r} of {name!r} is the word of an answer that abstains"
     return None
 
 

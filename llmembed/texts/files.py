@@ -9,19 +9,21 @@ from __future__ import annotations
 
 import fnmatch
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Literal
 
 from llmembed.errors import DataError
 from llmembed.texts.columns import listed
+from llmembed.texts.encodings import UTF8, as_utf8
+from llmembed.texts.form import Form
 
 if TYPE_CHECKING:
     import pyarrow as pa
     import pyarrow.fs as pafs
 
-Format = Literal["csv", "tsv", "jsonl", "parquet"]
+Format = Literal["csv", "tsv", "jsonl", "parquet", "arrow"]
 FORMATS: dict[str, Format] = {
     ".csv": "csv",
     ".tsv": "tsv",
@@ -30,9 +32,12 @@ FORMATS: dict[str, Format] = {
     ".json": "jsonl",
     ".parquet": "parquet",
     ".pq": "parquet",
+    ".arrow": "arrow",
 }
-COMPRESSED = (".gz", ".bz2", ".zst", ".lz4")
-SPLITS = {"train": "train", "valid": "valid", "validation": "valid", "dev": "valid", "test": "test"}
+KINDS = "csv, tsv, jsonl, parquet or arrow file"
+COMPRESSED = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd", ".lz4": "lz4"}
+DESCRIPTIONS = ("dataset_dict.json", "dataset_info.json", "dataset_infos.json", "state.json")
+"""What ``datasets`` writes beside its files of rows."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,12 +46,27 @@ class DataFile:
 
     address: str
     format: Format
+    form: Form = field(default_factory=Form)
 
-    def open_stream(self) -> pa.NativeFile:
+    def open_bytes(self) -> pa.NativeFile:
         """Bytes from the start, decompressed where the suffix says so."""
         filesystem, path = filesystem_of(self.address)
+        compression = COMPRESSED.get(PurePosixPath(path).suffix.lower())
         try:
-            return filesystem.open_input_stream(path)
+            return filesystem.open_input_stream(path, compression=compression)
+        except OSError as error:
+            raise DataError(f"can't read {self.address}: {error}") from error
+
+    def open_stream(self) -> pa.NativeFile:
+        """As ``open_bytes``, brought to UTF-8 from the encoding of ``form``."""
+        stream, encoding = self.open_bytes(), self.form.encoding
+        return stream if encoding in (None, UTF8) else as_utf8(stream, encoding)
+
+    def start(self, size: int) -> bytes:
+        """The first ``size`` bytes of ``open_bytes``."""
+        try:
+            with self.open_bytes() as stream:
+                return bytes(stream.read(size))
         except OSError as error:
             raise DataError(f"can't read {self.address}: {error}") from error
 
@@ -95,40 +115,48 @@ def filesystem_of(address: str) -> tuple[pafs.FileSystem, str]:
 
 def format_of(address: str) -> Format | None:
     """By suffix, a compression suffix set aside; None when it is no format of ours."""
+    return FORMATS.get(suffix_of(address)[0])
+
+
+def suffix_of(address: str) -> tuple[str, str]:
+    """The suffix that names the format, in small letters, and the name without any suffix of
+    ours."""
     path = PurePosixPath(address)
-    if path.suffix in COMPRESSED:
+    if path.suffix.lower() in COMPRESSED:
         path = path.with_suffix("")
-    return FORMATS.get(path.suffix.lower())
+    suffix = path.suffix.lower()
+    return suffix, path.stem if suffix in FORMATS else path.name
 
 
-def split_of(address: str) -> str | None:
-    """``train``, ``valid`` or ``test`` when the file's name starts with a split's name."""
-    stem = PurePosixPath(address).name.partition(".")[0].lower()
-    return SPLITS.get(stem.partition("-")[0])
+def is_pattern(address: str) -> bool:
+    """Whether ``address`` is a glob, and no file or folder here that is called so."""
+    if not any(char in address for char in "*?["):
+        return False
+    return is_remote(address) or not Path(address).exists()
 
 
-def expand(source: str | Path | Sequence[str | Path]) -> list[DataFile]:
+def expand(source: str | Path | Sequence[str | Path], form: Form | None = None) -> list[DataFile]:
     """The files of a source, sorted by name, local ones by their whole path: a worker may have
     another working directory. Hidden files (``.`` or ``_`` first) are passed over, and in a folder
-    or a glob also files of other kinds. Raises ``DataError``."""
+    or a glob also files of other kinds. ``form``: how they are written. Raises ``DataError``."""
+    form = Form() if form is None else form
     if not isinstance(source, (str, Path)):
-        return [file for part in source for file in expand(part)]
+        return [file for part in source for file in expand(part, form)]
     address = str(source)
-    is_glob = any(char in address for char in "*?[")
-    if is_glob and not (not is_remote(address) and Path(address).exists()):
+    if is_pattern(address):
         found = _glob(address)
         chosen = [path for path in found if format_of(path)]
         if not chosen:
-            raise DataError(f"no csv, tsv, jsonl or parquet file matches {address}")
+            raise DataError(f"no {KINDS} matches {address}")
     else:
         found = _listing(address)
-        chosen = [path for path in found if format_of(path)]
+        chosen = _rows_alone([path for path in found if format_of(path)])
         if not chosen and len(found) == 1 and found[0].endswith(PurePosixPath(address).name):
             raise DataError(
                 f"{address} has no suffix that names its format; use one of {listed(FORMATS)}"
             )
         if not chosen:
-            raise DataError(f"{address} holds no csv, tsv, jsonl or parquet file")
+            raise DataError(f"{address} holds no {KINDS}")
     kinds = sorted({str(format_of(path)) for path in chosen})
     if len(kinds) > 1:
         raise DataError(
@@ -136,9 +164,44 @@ def expand(source: str | Path | Sequence[str | Path]) -> list[DataFile]:
             "choose one with a glob such as *.csv"
         )
     return [
-        DataFile(address=whole_address(path), format=format_of(path) or "csv")
+        DataFile(address=whole_address(path), format=format_of(path) or "csv", form=form)
         for path in sorted(chosen)
     ]
+
+
+def _rows_alone(paths: list[str]) -> list[str]:
+    """Without the descriptions that ``datasets`` puts beside files of rows: its ``save_to_disk``
+    and a copy of the hub hold them. Of .arrow files those that a state.json beside them names."""
+    described = {path for path in paths if PurePosixPath(path).name in DESCRIPTIONS}
+    others = [path for path in paths if path not in described]
+    for state in (p for p in described if PurePosixPath(p).name == "state.json"):
+        folder = state.removesuffix("state.json")
+        own = _named_by(state)
+        others = [
+            path
+            for path in others
+            if not path.startswith(folder)
+            or "/" in path[len(folder) :]
+            or path[len(folder) :] in own
+        ]
+    return others or paths
+
+
+def _named_by(state: str) -> set[str]:
+    """The files of rows that ``save_to_disk`` notes in its state.json."""
+    import json
+
+    try:
+        found = json.loads(DataFile(address=state, format="jsonl").start(1 << 24))
+        names = {str(file["filename"]) for file in found["_data_files"]}
+        indices = found.get("_indices_files") or found.get("_indices_data_files")
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DataError(f"{state} is no state.json of save_to_disk: {error!r}") from error
+    if indices:
+        raise DataError(
+            f"{state} names an index over its rows: write the data set anew with to_parquet"
+        )
+    return names
 
 
 def whole_address(address: str) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from llmembed.errors import DataError
 from llmembed.texts.columns import listed
-from llmembed.texts.files import SPLITS
+from llmembed.texts.naming import SPLITS
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -112,8 +112,8 @@ def load_hub(
         table = part.data.table.combine_chunks()
         table = table.replace_schema_metadata(part.features.arrow_schema.metadata)
         table = with_class_names(table).replace_schema_metadata()
-        found = [table[column] for column in labels if column in table.column_names]
-        if ours != "train" and any(column.null_count == len(column) for column in found):
+        held = [table[column] if column in table.column_names else None for column in labels]
+        if ours != "train" and any(c is None or c.null_count == len(c) for c in held):
             notes[f"no_{ours}"] = f"split {theirs} has no labels and is left out"
             continue
         tables[ours] = table

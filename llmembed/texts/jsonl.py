@@ -1,5 +1,5 @@
-"""JSON lines: a block of whole lines at a time through Arrow's reader, and line by line in Python
-where a block holds something that it refuses (a broken line, mixed types)."""
+"""JSON: a block of whole lines at a time through Arrow's reader, and line by line in Python where a
+block holds something that it refuses (a broken line, mixed types). Lists are brought to lines."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.json as paj
 
-from llmembed.errors import DataError
 from llmembed.texts.blocks import Block
 from llmembed.texts.columns import Field, require_columns
 from llmembed.texts.files import DataFile
+from llmembed.texts.json_shapes import look_at_json, values_as_lines
+from llmembed.texts.lists import cut
 from llmembed.texts.quarantine import BadRow
 
 BLOCK_BYTES = 8 << 20
@@ -23,11 +24,15 @@ BLOCK_BYTES = 8 << 20
 def jsonl_blocks(
     file: DataFile, fields: Sequence[Field], *, rows: int, keep: Sequence[str] = ()
 ) -> Iterator[Block]:
-    """An empty line is passed over, but counted as a line and as a row."""
+    """An empty line is passed over, but counted as a line and as a row; of a list, objects are
+    counted instead of lines."""
+    seen_as = look_at_json(file, fields)
+    file, assumed = seen_as.file, seen_as.assumed
     line = 0
     seen: dict[str, None] = {}
     found_all = False
-    for data in _whole_lines(file):
+    pieces = _whole_lines(file) if seen_as.lines else values_as_lines(file, BLOCK_BYTES)
+    for data in pieces:
         count = data.count(b"\n") + (not data.endswith(b"\n"))
         if not found_all:
             seen |= dict.fromkeys(_keys_of(data))
@@ -47,6 +52,7 @@ def jsonl_blocks(
                 rows=numbers[start : start + rows],
                 line_of=lambda row: row + 1,
                 bad=tuple(bad) if start == 0 else (),
+                assumed=assumed,
             )
         line += count
 
@@ -57,13 +63,7 @@ def _whole_lines(file: DataFile) -> Iterator[bytes]:
     with file.open_stream() as stream:
         while chunk := stream.read(BLOCK_BYTES):
             if first:
-                if chunk.startswith((b"\xff\xfe", b"\xfe\xff")):
-                    raise DataError(f"{file.address} is UTF-16; save it as UTF-8")
                 chunk = chunk.removeprefix(b"\xef\xbb\xbf")
-                if chunk.lstrip().startswith(b"["):
-                    raise DataError(
-                        f"{file.address} holds one JSON list; write one object on each line"
-                    )
                 first = False
             head, newline, tail = chunk.rpartition(b"\n")
             if newline:
@@ -197,7 +197,10 @@ def _value(value: Any, field: Field) -> Any:
         return None
     if field.role == "many":
         if isinstance(value, str):
-            return [part.strip() for part in value.split(field.separator) if part.strip()] or None
+            found = cut(_encodable(value), field.separator)
+            if found is None and value.strip()[:1] in tuple("[{("):
+                raise _Bad(f"column {field.column!r} holds a list that can't be read")
+            return found
         if not isinstance(value, list):
             raise _Bad(f"column {field.column!r} holds {_named(value)}, not a list or a string")
         return [_scalar(item, field) if item is not None else None for item in value]

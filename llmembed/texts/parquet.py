@@ -11,13 +11,18 @@ import pyarrow.parquet as pq
 from llmembed.errors import DataError
 from llmembed.texts.blocks import Block, with_class_names
 from llmembed.texts.columns import Field, require_columns
+from llmembed.texts.encodings import START_BYTES, refuse_no_text
 from llmembed.texts.files import DataFile
+
+MAGIC = b"PAR1"
 
 
 def open_parquet(file: DataFile) -> pq.ParquetFile:
     try:
         return pq.ParquetFile(file.open_seekable())
     except (pa.ArrowInvalid, OSError) as error:
+        if not (start := file.start(START_BYTES)).startswith(MAGIC):
+            refuse_no_text(start, file.address)
         raise DataError(f"{file.address} is no readable Parquet file: {error}") from error
 
 

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llmembed.errors import ConfigError, DataError
+from llmembed.errors import ConfigError
 from llmembed.texts.benchmarks import BENCHMARKS, Benchmark
 from llmembed.texts.columns import Columns, closest, listed
-from llmembed.texts.files import DataFile, expand, split_of
+from llmembed.texts.files import DataFile, expand
+from llmembed.texts.form import Form
+from llmembed.texts.naming import (
+    beside_others,
+    by_name,
+    described_note,
+    name_of,
+    said_of_files,
+)
 
 if TYPE_CHECKING:
     from llmembed.texts.blocks import Block
@@ -24,7 +32,8 @@ class CorpusSource:
     """Where a corpus comes from; made by ``benchmark``, ``files`` or ``hub``.
 
     ``test_fraction``: share of the training rows held out as test when the source has no test
-    rows, always by the same seed; 0 leaves ``Corpus.test`` None.
+    rows, always by the same seed; 0 leaves ``Corpus.test`` None. ``form``: how files are written.
+    ``split_by_name``: whether names of files and folders say which part they are.
     """
 
     name: str
@@ -37,6 +46,8 @@ class CorpusSource:
     hub_revision: str | None = None
     hub_splits: Mapping[str, str] = field(default_factory=dict)
     test_fraction: float = 0.0
+    form: Form = field(default_factory=Form)
+    split_by_name: bool = True
 
     @classmethod
     def benchmark(cls, name: str, **options: Any) -> CorpusSource:
@@ -65,19 +76,21 @@ class CorpusSource:
         test: Paths | None = None,
         name: str | None = None,
         test_fraction: float = 0.0,
+        form: Form | None = None,
+        split_by_name: bool = True,
     ) -> CorpusSource:
-        """Files, folders or globs. When only ``train`` is given and some of its files are named
-        ``train…``, ``valid…`` (``validation``, ``dev``) or ``test…``, they are taken as these
-        splits."""
+        """Files, folders or globs. When only ``train`` is given and some of its files or folders
+        are named as parts (see ``naming.part_named``), they are taken as these, unless
+        ``split_by_name`` is false. Without a ``name`` it is that of ``naming.name_of``."""
         given = {"train": train, "valid": valid, "test": test}
         paths = {split: _addresses(path) for split, path in given.items() if path is not None}
-        stem = PurePosixPath(paths["train"][0].rstrip("/")).name.partition(".")[0]
-        stem = "".join(char if char.isalnum() or char in "-_" else "-" for char in stem).strip("-")
         return cls(
-            name=name or stem or "data",
+            name=name or name_of(paths["train"][0]),
             columns=columns,
             paths=paths,
             test_fraction=fraction_of("test_fraction", test_fraction),
+            form=form or Form(),
+            split_by_name=split_by_name,
         )
 
     @classmethod
@@ -117,8 +130,18 @@ def fraction_of(name: str, value: float, *, above_zero: bool = False) -> float:
     return value
 
 
-def open_source(source: CorpusSource) -> tuple[dict[str, Iterator[Block]], dict[str, str]]:
-    """The blocks of each split, not yet read where they are files, and notes."""
+@dataclass(frozen=True, kw_only=True)
+class Opened:
+    """The blocks of each split, not yet read where they are files, and notes. ``may_lack_labels``:
+    splits that nobody asked for by name, which are left out where they hold no labels."""
+
+    blocks: dict[str, Iterator[Block]]
+    notes: dict[str, str]
+    may_lack_labels: frozenset[str] = frozenset()
+
+
+def open_source(source: CorpusSource) -> Opened:
+    """Raises ``DataError`` when there is nothing, or it is in doubt what is test."""
     from llmembed.texts.blocks import table_blocks
 
     fields = source.columns.fields
@@ -135,34 +158,39 @@ def open_source(source: CorpusSource) -> tuple[dict[str, Iterator[Block]], dict[
             [column for column, _ in source.columns.tasks.values()],
         )
     else:
-        files = {split: expand(paths) for split, paths in source.paths.items()}
-        if set(files) == {"train"}:
-            files = _by_name(files["train"])
-        notes = {"source": listed(f.address for group in files.values() for f in group)}
-        return {split: _file_blocks(group, fields) for split, group in files.items()}, notes
-    return {
+        return _open_files(source)
+    blocks = {
         split: table_blocks(table, fields, name=f"{source.name}/{split}")
         for split, table in tables.items()
-    }, notes
+    }
+    # a benchmark's own rows are known, those of the hub may be withheld
+    held = set(tables) - {"train", *source.hub_splits} if source.hub_id else set()
+    return Opened(blocks=blocks, notes=notes, may_lack_labels=frozenset(held))
 
 
-def _by_name(files: list[DataFile]) -> dict[str, list[DataFile]]:
-    """Split by file name; everything is train unless some file is."""
-    splits: dict[str, list[DataFile]] = {}
+def _open_files(source: CorpusSource) -> Opened:
+    files = {split: expand(paths, source.form) for split, paths in source.paths.items()}
+    notes: dict[str, str] = {}
+    named = set(files)
+    if source.split_by_name:
+        if named == {"train"}:
+            files = by_name(files["train"], source.paths["train"])
+        else:
+            others = {split: group for split, group in files.items() if split != "train"}
+            files = beside_others(files["train"], others, source.paths["train"])
+    words = said_of_files(files) or described_note(files["train"][0].address)
+    if words:
+        notes["files"] = words
+    notes["source"] = listed(file.address for group in files.values() for file in group)
+    return Opened(
+        blocks={split: _file_blocks(group, source) for split, group in files.items()},
+        notes=notes,
+        may_lack_labels=frozenset(set(files) - named),
+    )
+
+
+def _file_blocks(files: Sequence[DataFile], source: CorpusSource) -> Iterator[Block]:
+    from llmembed.texts.reading import read_blocks
+
     for file in files:
-        splits.setdefault(split_of(file.address) or "", []).append(file)
-    if "train" not in splits:
-        return {"train": files}
-    if "" in splits:
-        raise DataError(
-            f"some files are named as splits, but {listed(f.address for f in splits[''])} is not; "
-            "say which files are train and which are test"
-        )
-    return splits
-
-
-def _file_blocks(files: Sequence[DataFile], fields: Sequence[Any]) -> Iterator[Block]:
-    from llmembed.texts.blocks import read_blocks
-
-    for file in files:
-        yield from read_blocks(file, fields, rows=BLOCK_ROWS)
+        yield from read_blocks(file, source.columns.fields, rows=BLOCK_ROWS)

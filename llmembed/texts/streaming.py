@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from llmembed.contract import Reader
 from llmembed.errors import ConfigError, DataError
 from llmembed.texts.columns import Field
 from llmembed.texts.files import DataFile, expand, whole_address
+from llmembed.texts.form import Form
 from llmembed.texts.quarantine import QuarantineWriter
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
     from llmembed.texts.blocks import Block
 
+LOOKS_AT_ONCE = 8
 PART_ROWS = 1 << 17
 """A Parquet file is cut at row groups into parts of at least this many rows."""
 
@@ -30,7 +32,8 @@ class FileReader:
     Yields tables of up to ``chunk_rows`` rows: ``index`` int64, the row's number in its file from
     0 (bad rows counted, so it does not move when they are mended), ``file``, ``text``, and the
     columns of ``keep``. Bad rows are written to ``quarantine``, whole once the reader is
-    exhausted; without a quarantine the first bad row raises ``DataError``.
+    exhausted; without a quarantine the first bad row raises ``DataError``. ``assumed``: what was
+    taken for granted of the file, in words.
     """
 
     file: DataFile
@@ -40,6 +43,7 @@ class FileReader:
     quarantine: str | None = None
     row_groups: tuple[int, ...] | None = None
     first_row: int = 0
+    assumed: str = ""
 
     def __call__(self) -> Iterator[pa.Table]:
         import pyarrow as pa
@@ -72,7 +76,7 @@ class FileReader:
                 writer.close()
 
     def _blocks(self, fields: tuple[Field, ...]) -> Iterator[Block]:
-        from llmembed.texts.blocks import read_blocks
+        from llmembed.texts.reading import read_blocks
 
         if self.row_groups is None:
             return read_blocks(self.file, fields, rows=self.chunk_rows, keep=self.keep)
@@ -95,20 +99,28 @@ def readers(
     *,
     keep: Sequence[str] = (),
     quarantine_folder: str | Path | None = None,
-) -> list[Reader]:
+    form: Form | None = None,
+) -> list[FileReader]:
     """One reader for each file, several for a large Parquet file.
 
     ``keep``: columns handed on as they are (csv: strings; jsonl: strings, other values as JSON).
-    ``quarantine_folder`` may be an address such as ``s3://…``. Raises ``DataError`` when there is
-    no file; what is wrong inside one is raised by its reader.
+    ``quarantine_folder`` may be an address such as ``s3://…``. ``form``: how the files are written;
+    what it leaves open is settled here, by each file's beginning. Raises ``DataError`` when there
+    is no file, or one that begins as no text or without a column; what is wrong further inside is
+    raised by its reader.
     """
+    from llmembed.texts.reading import look
+
     if chunk_rows < 1:
         raise ConfigError(f"chunk_rows is {chunk_rows}; it must be 1 or more")
     for name in ("index", "file", "text"):
         if name in keep:
             raise ConfigError(f"column {name!r} can't be kept: its name is taken by our own")
-    found: list[Reader] = []
-    for file in expand(source):
+    fields = (Field(column=text_column, role="text"),)
+    with ThreadPoolExecutor(LOOKS_AT_ONCE) as pool:
+        looked = list(pool.map(lambda file: look(file, fields, keep), expand(source, form)))
+    found: list[FileReader] = []
+    for file, assumed in looked:
         parts: list[tuple[tuple[int, ...] | None, int]] = [(None, 0)]
         if file.format == "parquet":
             from llmembed.texts.parquet import row_group_parts
@@ -126,6 +138,7 @@ def readers(
                     quarantine=_quarantine(quarantine_folder, file, number),
                     row_groups=row_groups,
                     first_row=first_row,
+                    assumed=assumed,
                 )
             )
     return found

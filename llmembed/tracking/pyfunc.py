@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from llmembed.contract import Classifier, Prediction, Task, unanswered_rows
 from llmembed.errors import DataError, ModelError, NoAnswerError
+from llmembed.permissions import Allowed, loading, shown
 from llmembed.tracking.environment import package_versions
 
 if TYPE_CHECKING:
@@ -27,7 +29,8 @@ if TYPE_CHECKING:
 
 LOADER = "llmembed.methods:load"
 TEXT_COLUMN = "text"
-_ALLOWED = "llmembed."
+LOADERS = (LOADER,)
+"""The functions that a model may name to be loaded with."""
 _SCRIPT = Path(__file__).parent / "model_code.py"
 # What a loaded classifier may need; those installed here are required in these versions.
 _NEEDED = (
@@ -66,9 +69,9 @@ def log_classifier(
 ) -> LoggedClassifier:
     """Log the classifier saved in ``folder`` as a model of ``run``.
 
-    ``loader`` is ``module:function`` of llmembed, called with the folder. Nothing is predicted:
-    the signature follows from ``tasks``, the requirements are the installed versions. Raises
-    ``ModelError`` when ``folder`` is none or ``loader`` not one of ours.
+    ``loader`` is one of ``LOADERS``, ``module:function``, called with the folder. Nothing is
+    predicted: the signature follows from ``tasks``, the requirements are the installed versions.
+    Raises ``ModelError`` when ``folder`` is none or ``loader`` not one of ours.
     """
     if not folder.is_dir():
         raise ModelError(f"There is no saved classifier in {folder}.")
@@ -206,25 +209,23 @@ def signature_of(tasks: Sequence[Task]) -> ModelSignature:
 
 def _checked(loader: str) -> tuple[str, str]:
     """Module and function of ``loader``. A model downloaded from elsewhere must not be able to
-    name a function outside this package."""
+    name any other: to import a module is to run it."""
+    if loader not in LOADERS:
+        raise ModelError(
+            f"A classifier is loaded by {' or '.join(LOADERS)}, not by {shown(loader)!r}."
+        )
     module, _, function = loader.partition(":")
-    parts = [*module.split("."), function]
-    if not module.startswith(_ALLOWED) or not all(part.isidentifier() for part in parts):
-        raise ModelError(f"A classifier is loaded by llmembed.MODULE:FUNCTION, not by {loader!r}.")
     return module, function
 
 
 def load_classifier(folder: str | Path, recipe: str | Path) -> Classifier:
-    """The classifier in ``folder``, by the function ``recipe`` names. Raises ``ModelError``."""
-    loader = json.loads(Path(recipe).read_text())["loader"]
-    module, function = _checked(loader)
-    try:
-        load = getattr(importlib.import_module(module), function)
-    except (ImportError, AttributeError) as error:
-        raise ModelError(
-            f"This llmembed can't load the classifier by {loader}: {error}."
-        ) from error
-    classifier: Classifier = load(Path(folder))
+    """The classifier in ``folder``, by the function ``recipe`` names. What it may do besides
+    computing with its weights is said by the variables of ``permissions.ENVIRONMENT``, since
+    MLflow hands nothing over. Raises ``ModelError``, ``ConfigError``."""
+    module, function = _checked(json.loads(Path(recipe).read_text())["loader"])
+    load = getattr(importlib.import_module(module), function)
+    with loading(Allowed.of_environment(os.environ)):
+        classifier: Classifier = load(Path(folder))
     return classifier
 
 

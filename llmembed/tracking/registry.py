@@ -12,11 +12,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import urlsplit
 
 from filelock import FileLock
 
 from llmembed.contract import Task
 from llmembed.errors import ConfigError, ModelError
+from llmembed.permissions import shown
 from llmembed.tracking.connection import is_database
 from llmembed.tracking.privacy import masked
 from llmembed.tracking.pyfunc import LOADER, log_classifier
@@ -32,6 +34,7 @@ Alias = Literal["champion", "challenger"]
 CHAMPION: Alias = "champion"
 _SCORE, _METRIC, _DIGEST = "llmembed.validation_score", "llmembed.metric", "llmembed.digest"
 _METHOD = "llmembed.method"
+_STORES = ("s3", "gs", "abfss", "wasbs", "r2", "b2", "dbfs")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -198,6 +201,7 @@ def download(tracking: Tracking, model_uri: str, to: Path | None = None) -> Path
     to.mkdir(parents=True, exist_ok=True)
     try:
         location = _location(client, model_uri)
+        _check_host(location, tracking.uri, model_uri)
         path = download_artifacts(location, dst_path=str(to), tracking_uri=tracking.uri)
     except (MlflowException, OSError) as error:
         raise ModelError(
@@ -230,6 +234,19 @@ def _location(client: MlflowClient, model_uri: str) -> str:
     if version.model_id:
         return str(client.get_logged_model(version.model_id).artifact_location)
     return str(client.get_model_version_download_uri(name, version.version))
+
+
+def _check_host(location: str, uri: str, model_uri: str) -> None:
+    """Raise ``ModelError`` where a version's files would be fetched from a host of its own choice:
+    whoever may register one would choose what this machine calls. Object stores are found by the
+    settings of this machine."""
+    place = urlsplit(location)
+    if not place.netloc or place.scheme in _STORES or place.hostname == urlsplit(uri).hostname:
+        return
+    raise ModelError(
+        f"the files of {model_uri} lie on a host other than the registry's, by "
+        f"{shown(place.scheme)}, which is not asked: log the model anew"
+    )
 
 
 def _registered(version: ModelVersion, alias: Alias | None) -> Registered:

@@ -20,9 +20,11 @@ _KEY_CHARACTERS = 250
 
 
 def clean_key(key: str) -> str:
-    """``key`` with what MLflow refuses in names replaced by ``_``."""
-    cleaned = re.sub(r"[^\w\-. /]", "_", str(key)).strip("/. ") or "_"
-    return re.sub(r"/{2,}|\.{2,}", ".", cleaned)[:_KEY_CHARACTERS]
+    """``key`` with what MLflow refuses in names replaced by ``_``; as a path it stays as it is
+    written: no part of it is ``.`` or ``..``."""
+    cleaned = re.sub(r"[^\w\-. /]", "_", str(key)).strip("/. ")
+    cleaned = re.sub(r"/{2,}|\.{2,}", ".", cleaned)[:_KEY_CHARACTERS].strip("/. ") or "_"
+    return "/".join("_" if part in (".", "..") else part for part in cleaned.split("/"))
 
 
 def flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -8,11 +8,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
-from llmembed.contract import Prediction, Task
+from llmembed.contract import UNKNOWN, Prediction, Task
 from serve.errors import NoFeaturesError, RequestError
 from serve.model.seats import Answer, Seat
 
-UNKNOWN = "unknown"
 _WORD = re.compile(r"\S+")
 
 
@@ -68,7 +67,8 @@ def labels_of(
         for i in order
     ]
     if unknown_below is not None and task.kind == "single" and scores[order[0]] < unknown_below:
-        found.insert(0, {"label": UNKNOWN, "score": found[0]["score"]})
+        # A class may be called so as well: this answer is told from it by its third field.
+        found.insert(0, {"label": UNKNOWN, "score": found[0]["score"], "abstained": True})
     return found
 
 

@@ -68,8 +68,8 @@ class Parameters(Request):
 
 class PredictRequest(Request):
     """``inputs``: a text, a list of texts, or a list of lists of one text each. ``unknown``: a
-    score below which the first label is ``unknown``, or true for the one chosen on validation, for
-    the tasks that have one."""
+    score below which the first label is ``unknown``, with ``abstained`` true, or true for the one
+    chosen on validation, for the tasks that have one."""
 
     inputs: Text | Texts | Pairs
     model: ModelName = None
@@ -86,8 +86,11 @@ class PredictRequest(Request):
 
 
 class Label(BaseModel):
+    """``abstained``: with an answer of ``unknown``, which is then no class; else absent."""
+
     label: str
     score: float | None
+    abstained: bool | None = None
 
 
 class EmbedRequest(Request):

@@ -90,6 +90,9 @@ async def _invalid(request: Request, error: Exception) -> Response:
 def _sentence(errors: Sequence[Any]) -> str:
     # Of a choice of kinds every one complains: the deepest place says most, and the kind that fits.
     # A list that is too long is too long for every kind.
+    broken = next((e for e in errors if e["type"] == "json_invalid"), None)
+    if broken is not None:
+        return f"the body is not JSON (character {broken['loc'][-1]})"
     first = max(
         errors,
         key=lambda e: (e["type"] == "too_long", len(e["loc"]), not e["type"].endswith("_type")),

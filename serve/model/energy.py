@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import TypeVar
 
@@ -41,7 +41,8 @@ class Timing:
 
 
 class Piece:
-    """A piece of work; ``usage`` has its own wall-clock seconds and its share of the joules."""
+    """A piece of work; ``usage`` has its own wall-clock seconds and its share of the joules and
+    core-seconds."""
 
     def __init__(self) -> None:
         self.usage = Usage()
@@ -55,14 +56,13 @@ class SharedMeter:
         self._lock = threading.Lock()
         self._running: list[Piece] = []
         self._window: Meter | None = None
-        self._taken = Usage()
 
     @contextmanager
     def piece(self) -> Iterator[Piece]:
         piece = Piece()
         with self._lock:
             if self._window is None:
-                self._window, self._taken = Meter(meters=self._meters).__enter__(), Usage()
+                self._window = Meter(meters=self._meters).__enter__()
             else:
                 self._share(self._window)
             self._running.append(piece)
@@ -82,18 +82,10 @@ class SharedMeter:
 
     def _share(self, window: Meter) -> None:
         """Charge those running for what was taken since the last reading."""
-        taken, before = window.usage, self._taken
-        each = Usage(
-            measured_joules=_since(before.measured_joules, taken.measured_joules),
-            estimated_joules=_since(before.estimated_joules, taken.estimated_joules),
-        ).scaled(1 / len(self._running))
+        taken = window.lap()
+        each = replace(taken, seconds=0.0).scaled(1 / len(self._running))
         for piece in self._running:
             piece.usage += each
-        self._taken = taken
-
-
-def _since(before: Mapping[str, float], now: Mapping[str, float]) -> dict[str, float]:
-    return {device: max(0.0, now[device] - before.get(device, 0.0)) for device in now}
 
 
 @cache

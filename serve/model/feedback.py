@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from llmembed.contract import Task
+from llmembed.contract import UNKNOWN, Task
 from llmembed.embeddings.folder import Folder
 from serve.errors import FullError, RequestError, UnavailableError
 
@@ -69,6 +69,12 @@ def checked_label(task: Task, text: str, label: str | list[str], *, new: bool) -
             )
         if not name.strip() or name != name.strip():
             raise RequestError("a new label can't be empty or begin or end with white space")
+        if not name.isprintable():
+            raise RequestError("a new label is one line of printable characters")
+        if name.lower() == UNKNOWN:
+            raise RequestError(
+                f"{UNKNOWN!r} is the word of an answer that abstains: call a new label otherwise"
+            )
         if task.kind == "tokens" and not _TAG.fullmatch(name):
             raise RequestError(f"a new tag is O, B-… or I-…, not {name[:80]!r}")
     return names[0] if task.kind == "single" else names

@@ -132,9 +132,9 @@ def weights_bytes(spec: BackboneSpec) -> int:
     """How large a backbone's weights are: its files, or by its configuration from the hub."""
     import torch
 
-    from llmembed.backbones.weights import local_folder
+    from llmembed.backbones.weights import needed_folder
 
-    folder = local_folder(spec.location)
+    folder = needed_folder(spec.location, spec.weights_sha256)
     if folder is not None:
         return sum(path.stat().st_size for path in folder.glob("*.safetensors"))
     import transformers

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llmembed.contract import Classifier
+from llmembed.permissions import loading
 from serve.model.hosting import backbones_of
 
 if TYPE_CHECKING:
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
     from llmembed.tracking import Registered
     from serve.model.addresses import Address
     from serve.settings import ServeSettings
+
+logger = logging.getLogger("llmembed.serve")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +44,11 @@ class Opened:
         from llmembed.pipelines.generators import cache_of
         from llmembed.pipelines.predict.endpoint import asked_by, asks_endpoint, load_for_run
 
-        classifier = load(self.folder)
+        allowed = self.settings.allow.allowed()
+        with loading(allowed) as granted:
+            classifier = load(self.folder)
+        for line in granted:
+            logger.info("the classifier of %s %s", self.folder, line)
         if asked_by(classifier) is None:
             return classifier
         of_a_run: dict[str, Any] = {"cache": str(cache_of(self.settings.files))}
@@ -51,15 +59,25 @@ class Opened:
             for name in ("budget_usd", "budget_tokens"):
                 if (limit := getattr(self.settings, name)) is not None:
                     of_a_run[name] = limit
-        return load_for_run(self.folder, of_a_run)
+        return load_for_run(self.folder, of_a_run, allowed)
+
+
+def check_asks(folder: Path) -> None:
+    """Raise ``ModelError`` where the classifier in ``folder`` asks what was not allowed; read
+    without loading it, so that it is said before a replica is started."""
+    from llmembed.methods import manifest_of, saved
+
+    described = manifest_of(folder)["settings"].get("generator")
+    if described is not None:
+        saved.generator(described)
 
 
 @contextmanager
 def opened(address: Address, version: int | None, settings: ServeSettings) -> Iterator[Opened]:
     """The files of the version given, or of the one ``address`` means now; what was downloaded
-    is deleted afterwards. Raises ``ModelError``."""
-    from llmembed.pipelines.compare.keeper import offered_thresholds, read_validation
+    is deleted afterwards. Raises ``ModelError``, also where it wants what is not allowed."""
     from llmembed.pipelines.models import find_classifier
+    from llmembed.pipelines.sidecars import offered_thresholds, read_validation
 
     version = version or address.version
     run_id = None
@@ -72,11 +90,14 @@ def opened(address: Address, version: int | None, settings: ServeSettings) -> It
         folder = find_classifier(
             uri, files=settings.files, tracking_uri=settings.tracking_uri, to=Path(place)
         )
+        with loading(settings.allow.allowed()):
+            backbones = backbones_of(folder)
+            check_asks(folder)
         yield Opened(
             folder=folder,
             version=version,
             run_id=run_id,
-            backbones=backbones_of(folder),
+            backbones=backbones,
             thresholds=offered_thresholds(folder),
             reference=read_validation(folder),
             settings=settings,

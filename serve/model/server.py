@@ -18,7 +18,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from llmembed.contract import Prediction
-from serve.errors import AwayError, LateError, TooLargeError
+from serve.errors import AwayError, LateError, RequestError, TooLargeError
 from serve.model.addresses import CHALLENGER, CHAMPION
 from serve.model.drift import Drift
 from serve.model.hosting import Host, LocalHost
@@ -168,6 +168,9 @@ class Server:
         most = self.settings.limits.texts
         if len(texts) > most:
             raise TooLargeError(f"{len(texts)} texts in one request; the limit is {most}")
+        for number, text in enumerate(texts):
+            if not text or text.isspace():
+                raise RequestError(f"text {number} is empty or white space only")
         return await self.shelf.get(model)
 
     def _split(self, seat: Seat, model: str | None, request_id: str) -> Seat:

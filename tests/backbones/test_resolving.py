@@ -41,7 +41,7 @@ def test_a_folder_is_pinned_by_its_weights_not_by_its_place(tiny, tmp_path):
     shutil.copytree(tiny("bert"), moved)
     assert resolve(str(moved), dtype="float32").fingerprint() == spec.fingerprint()
     tokenizer = moved / "tokenizer.json"
-    tokenizer.write_text(tokenizer.read_text().replace('"oil"', '"lio"') + "\n")
+    tokenizer.write_text(tokenizer.read_text() + "\n")
     assert resolve(str(moved), dtype="float32").fingerprint() != spec.fingerprint()
 
 

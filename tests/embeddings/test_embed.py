@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -20,7 +21,7 @@ from llmembed.contract import Usage
 from llmembed.embeddings import Store, embed
 from llmembed.embeddings.gather import digest_of
 from llmembed.embeddings.keys import keys_of
-from llmembed.embeddings.stages import TOKENISING, stages
+from llmembed.embeddings.stages import TOKENISING, loading_of, stages
 from llmembed.errors import DataError, StoreError
 
 TEXTS = make_texts(120)
@@ -50,6 +51,7 @@ def test_rows_come_in_the_order_of_the_texts_and_duplicates_are_embedded_once(
     assert isinstance(got.vectors, np.memmap) and got.path is not None and got.path.exists()
     assert got.usage.tokens == int(got.tokens[:60].sum())
     assert 0 < got.working_seconds <= got.seconds + 0.05
+    assert got.loading.seconds > 0
     assert "60 embedded, 0 reused from the store, 7 duplicates" in got.summary()
 
 
@@ -187,16 +189,49 @@ def test_tokenising_counts_as_what_a_part_took(tmp_path: Path, tiny_spec: Any) -
     key = pa.array([bytes(row) for row in keys_of(texts).view(np.uint8)], pa.binary(16))
     table = tokenise(pa.table({"key": key, "text": texts}))
     first, *others = table.column(TOKENISING).to_pylist()
-    took = Usage.from_json(json.loads(first))
+    told = json.loads(first)
+    took = Usage.from_json(told["usage"])
     assert others == [None] * 4 and took.seconds > 0 and took.energy_joules > 0
     # As if it had been slow.
-    slow = json.dumps((took + Usage(seconds=1000.0)).to_json())
+    slow = json.dumps({**told, "usage": (took + Usage(seconds=1000.0)).to_json()})
     place = table.column_names.index(TOKENISING)
     extract(table.set_column(place, TOKENISING, pa.array([slow, *others], pa.string())))
     store = Store(tmp_path, tiny_spec)
     usage = store.read(store.parts()[0]).usage
     assert 1000 < usage.seconds < 1100
     assert usage.tokens == pc.sum(table.column("kept")).as_py()
+
+
+def test_a_part_took_all_since_the_one_before_it(tmp_path: Path, tiny_spec: Any) -> None:
+    began = time.perf_counter()
+    tokenise, extract = (stage.make() for stage in stages(str(tmp_path), tiny_spec, rows=8))
+    usages = []
+    for number, elsewhere in enumerate((False, False, True)):
+        texts = TEXTS[8 * number : 8 * number + 8]
+        key = pa.array([bytes(row) for row in keys_of(texts).view(np.uint8)], pa.binary(16))
+        if number:
+            time.sleep(0.3)  # a worker that waits for rows
+        table = tokenise(pa.table({"key": key, "text": texts}))
+        place = table.column_names.index(TOKENISING)
+        told = json.loads(table.column(TOKENISING)[0].as_py())
+        if elsewhere:
+            told |= {"process": "another:1", "usage": Usage(seconds=1000.0).to_json()}
+        column = pa.array([json.dumps(told), *[None] * 7], pa.string())
+        receipt = extract(table.set_column(place, TOKENISING, column))
+        # What making the model took is told once, and in no part.
+        assert (loading_of(receipt).seconds > 0) == (number == 0)
+        store = Store(tmp_path, tiny_spec)
+        usages.append({n: store.read(n).usage for n in store.parts()})
+    wall = time.perf_counter() - began
+    parts = [
+        now[name].seconds
+        for before, now in zip([{}, *usages], usages, strict=False)
+        for name in set(now) - set(before)
+    ]
+    assert 0 < parts[0] < 0.3 <= parts[1]
+    # Tokenising in this process lies in the window already; elsewhere it is added.
+    assert sum(parts[:2]) <= wall
+    assert 1000.3 <= parts[2] <= 1000 + wall
 
 
 def test_an_incomplete_array_is_gathered_anew(

@@ -6,6 +6,7 @@ import json
 
 import numpy as np
 import pytest
+from scipy.sparse import load_npz
 from sklearn import metrics as sk
 
 from llmembed.contract import Prediction, Task
@@ -69,6 +70,51 @@ def test_single_agrees_with_sklearn(seed):
     parts = sk.precision_recall_fscore_support(truth, labels, labels=range(8), zero_division=0)
     rows = [(r.precision, r.recall, r.f1, r.support) for r in got.per_class]
     assert np.allclose(rows, np.array(parts).T)
+
+
+@pytest.mark.parametrize("classes", [100, 101, 400])
+def test_scores_of_many_classes_stay_small_and_lose_nothing(classes, tmp_path):
+    """JSON grows by line with the classes, the matrix is whole in a file of its own."""
+    rng = np.random.default_rng(classes)
+    task = Task(name="t", classes=tuple(f"class {i}" for i in range(classes)))
+    truth = rng.integers(0, classes, 5 * classes)
+    labels = np.where(rng.random(len(truth)) < 0.7, truth, rng.integers(0, classes, len(truth)))
+    invalid = rng.random(len(truth)) < 0.01
+    got = score(task, truth, answers(labels, invalid=invalid))
+    matrix = sk.confusion_matrix(truth[~invalid], labels[~invalid], labels=range(classes))
+    assert np.array_equal(got.pairs.matrix(), matrix)
+    assert np.array_equal(got.pairs.answered, matrix.sum(axis=0))
+    assert np.array_equal(got.pairs.right, np.diag(matrix))
+    assert (got.confusion is None) == (classes > 100)
+    text = json.dumps(got.to_json())
+    assert len(text) < 300 * classes + 3 * 100**2 + 2000
+    read = Scores.from_json(json.loads(text))
+    assert read == got and (read.counted is None) == (classes > 100)
+    path = got.pairs.write(tmp_path / "t.npz", task.classes)
+    assert np.array_equal(load_npz(path).toarray(), matrix)
+    with np.load(path, allow_pickle=False) as kept:
+        assert kept["names"].tolist() == list(task.classes)
+    assert path.stat().st_size < 20 * classes + 10_000
+
+
+def test_scores_that_an_earlier_version_wrote_whole_are_read():
+    task = Task(name="t", classes=tuple(f"class {i}" for i in range(150)))
+    truth = np.arange(150)
+    told = score(task, truth, answers(truth[::-1])).to_json()
+    told["confusion"] = np.eye(150, dtype=int)[::-1].tolist()
+    read = Scores.from_json(json.loads(json.dumps(told)))
+    assert np.array_equal(read.counted.answered, np.ones(150))
+
+
+def test_the_most_confused_classes_stand_side_by_side():
+    truth = np.array([0] * 5 + [1] * 4 + [2] * 9 + [3] * 2 + [4])
+    labels = np.array([3] * 5 + [1] * 4 + [4] * 2 + [2] * 7 + [3] * 2 + [0])
+    confusion = score(Task(name="t", classes=tuple("abcde")), truth, answers(labels)).pairs
+    # a as d five times, c as e twice, e as a once
+    assert confusion.most_confused(2).tolist() == [0, 3]
+    assert confusion.most_confused(4).tolist() == [0, 3, 2, 4]
+    assert confusion.most_confused(5).tolist() == [0, 3, 2, 4, 1]
+    assert confusion.matrix(np.array([3, 0])).tolist() == [[2, 0], [5, 0]]
 
 
 @pytest.mark.parametrize("seed", range(3))

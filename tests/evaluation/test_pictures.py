@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
@@ -50,6 +51,42 @@ def test_confusion_of_few_and_of_many_classes(tmp_path, n):
     assert 300 < height < 3000 and 300 < width < 3000
     assert height > 30 * n  # each row is high enough to be read
     assert colours_in(path) > 50
+
+
+def test_confusion_of_hundreds_of_classes_shows_the_most_confused(tmp_path):
+    rng = np.random.default_rng(0)
+    task = Task(name="topic", classes=tuple(f"class {i}" for i in range(400)))
+    truth = rng.integers(400, size=4000)
+    labels = np.where(rng.random(4000) < 0.8, truth, rng.integers(400, size=4000))
+    labels[truth == 123] = 321
+    answers = Prediction(labels=labels, scores=None, invalid=np.zeros(4000, dtype=bool))
+    scores = score(task, truth, answers)
+    drawn = confusion_picture(scores, tmp_path / "confusion.svg").read_text()
+    assert "the 40 of 400 classes most often confused" in drawn
+    assert "<!-- class 123 (" in drawn and "<!-- class 321 (" in drawn
+    assert drawn.count("<!-- class ") == 2 * 40
+    points = [float(n) for n in re.findall(r'(?:width|height)="([\d.]+)pt"', drawn[:2000])]
+    assert len(points) == 2 and max(points) < 72 * 20  # of all 400 it would be 94 inches wide
+
+
+def test_names_are_drawn_as_they_are_written(results, tmp_path):
+    """Two dollar signs would begin a formula, and this one has no end."""
+    odd = r"costs $\frac{1$ and $2_"
+    names = (odd, "b", "c", "d")
+    base = results[0]
+    rows = [
+        replace(r, name=name) for r, name in zip(base.test["topic"].per_class, names, strict=True)
+    ]
+    scores = replace(base.test["topic"], task=odd, per_class=tuple(rows))
+    for number, path in enumerate(
+        (
+            confusion_picture(scores, tmp_path / "confusion.png"),
+            reliability_picture(scores, tmp_path / "reliability.png"),
+            coverage_picture({odd: base.selective["topic"]}, tmp_path / "coverage.png"),
+            front_picture(Leaderboard([replace(base, label=odd, corpus=odd)]), tmp_path / "f.png"),
+        )
+    ):
+        assert colours_in(path) > 10, number
 
 
 def test_reliability_and_coverage(results, tmp_path):

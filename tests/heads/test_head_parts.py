@@ -146,12 +146,10 @@ def test_the_temperature_that_was_applied_is_found(kind, temperature):
         if kind == "single"
         else torch.bernoulli(logits.sigmoid())
     )
-    found = fit_temperature(logits * temperature, truth, kind)
+    found = fit_temperature((logits * temperature).numpy(), truth.numpy(), kind)
     assert found == pytest.approx(temperature, rel=0.05)
 
 
 def test_the_temperature_stays_bounded_when_every_answer_is_right():
-    truth = torch.arange(4).repeat(5)
-    assert fit_temperature(torch.eye(4)[truth] * 3, truth, "single") == pytest.approx(
-        0.25, rel=0.01
-    )
+    truth = np.arange(4).repeat(5)
+    assert fit_temperature(np.eye(4)[truth] * 3, truth, "single") == pytest.approx(0.25, rel=0.01)

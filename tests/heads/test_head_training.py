@@ -12,8 +12,9 @@ from llmembed.contract import Task
 from llmembed.errors import CollapseError, ConfigError, DataError, ModelError, UnsupportedError
 from llmembed.fusion import build_fusion
 from llmembed.heads import HeadConfig
+from llmembed.heads.judging import raise_on_collapse
 from llmembed.heads.trained import TrainedHead
-from llmembed.heads.training import _raise_on_collapse, train_head
+from llmembed.heads.training import train_head
 
 SHAPES = {"L": (3, 12), "B": (1, 8), "R": (1, 8)}
 TOPIC = Task(name="topic", classes=("a", "b", "c", "d"))
@@ -236,14 +237,14 @@ def test_class_weights_lift_the_rare_class():
 def test_one_answer_to_few_texts_or_caution_is_no_collapse():
     single = [Task(name="t", classes=("a", "b"))]
     same, truth = torch.tensor([[1.0, 0.0]]), torch.arange(30) % 2
-    _raise_on_collapse(single, [same.expand(19, 2)], {"t": truth[:19]})
+    raise_on_collapse(single, [same.expand(19, 2)], {"t": truth[:19]})
     with pytest.raises(CollapseError, match="answers 'a'"):
-        _raise_on_collapse(single, [same.expand(20, 2)], {"t": truth[:20]})
+        raise_on_collapse(single, [same.expand(20, 2)], {"t": truth[:20]})
     several = [Task(name="t", classes=("a", "b"), kind="multi")]
     labels = {"t": torch.stack([truth, 1 - truth], dim=1).float()}
-    _raise_on_collapse(several, [-same.expand(30, 2)], labels)
+    raise_on_collapse(several, [-same.expand(30, 2)], labels)
     with pytest.raises(CollapseError, match="the same classes"):
-        _raise_on_collapse(several, [same.expand(30, 2)], labels)
+        raise_on_collapse(several, [same.expand(30, 2)], labels)
 
 
 def test_a_collapsed_fit_is_reported(rows):

@@ -1,4 +1,4 @@
-"""Real windows on this machine; powercap as real small file trees; counters at the NVML edge."""
+"""Real windows on this machine; powercap as real small file trees."""
 
 from __future__ import annotations
 
@@ -6,18 +6,12 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
 from llmembed.contract import Usage
 from llmembed.errors import ConfigError
-from llmembed.metering import METERS, DeclaredCpu, DeclaredGpu, Meter, NvmlMeter, RaplMeter
-from llmembed.metering.device import GpuInUse
-from llmembed.metering.nvml import visible_gpus
-
-A = "GPU-8932f937-d72c-4106-c12f-20bd9faed9f6"
-B = "GPU-8932f9aa-0000-4106-c12f-20bd9faed9f6"
+from llmembed.metering import METERS, DeclaredCpu, DeclaredGpu, Meter, RaplMeter
 
 
 def burn(seconds: float) -> None:
@@ -105,7 +99,7 @@ def test_a_failed_window_is_still_measured():
 
 
 def test_meters_table_and_no_heavy_import():
-    assert list(METERS) == ["nvml", "rapl", "declared_gpu", "declared_cpu"]
+    assert list(METERS) == ["nvml", "nvml_shared", "rapl", "declared_gpu", "declared_cpu"]
     code = (
         "import sys; from llmembed.metering import Meter\n"
         "with Meter() as m: pass\n"
@@ -194,111 +188,6 @@ def test_long_window_survives_several_wraps(tmp_path):
     assert meter.usage.measured_joules["cpu"] == pytest.approx(240.0)
 
 
-# NVML -------------------------------------------------------------------------------------
-
-
-class Nvml:
-    """Answers as the module does, from recorded millijoule counters; None: not supported."""
-
-    class NVMLError(Exception):
-        pass
-
-    def __init__(self, counters: dict[str, list[int | None]]) -> None:
-        self.uuids = list(counters)
-        self.counters = {uuid: iter(values) for uuid, values in counters.items()}
-
-    def nvmlDeviceGetCount(self) -> int:
-        return len(self.uuids)
-
-    def nvmlDeviceGetHandleByIndex(self, index: int) -> SimpleNamespace:
-        return SimpleNamespace(uuid=self.uuids[index])
-
-    def nvmlDeviceGetUUID(self, handle: SimpleNamespace) -> bytes:
-        return handle.uuid.encode()
-
-    def nvmlDeviceGetTotalEnergyConsumption(self, handle: SimpleNamespace) -> int:
-        value = next(self.counters[handle.uuid])
-        if value is None:
-            raise self.NVMLError("Not Supported")
-        return value
-
-
-def on(*uuids: str):
-    return lambda: [GpuInUse(ordinal=i, uuid=uuid) for i, uuid in enumerate(uuids)]
-
-
-def test_nvml_counts_millijoules_of_the_gpus_in_use_only():
-    nvml = Nvml({A: [5_000_000, 5_123_456], B: [1, 99_999]})
-    meter = NvmlMeter(nvml=nvml, visible="0,1", in_use=on(A))
-    assert meter.joules(meter.read(), meter.read()) == {"gpu:0": pytest.approx(123.456)}
-
-
-def test_nvml_ordinal_follows_the_visible_order():
-    nvml = Nvml({A: [0, 1000], B: [0, 5000]})
-    meter = NvmlMeter(nvml=nvml, visible="1,0", in_use=on(B, A))
-    assert meter.joules(meter.read(), meter.read()) == {"gpu:0": 5.0, "gpu:1": 1.0}
-
-
-def test_gpu_without_a_counter_is_estimated_and_its_neighbour_measured():
-    nvml = Nvml({A: [10, 2010], B: [None, None]})
-    in_use = on(A, B)
-    meters = [
-        NvmlMeter(nvml=nvml, visible="0,1", in_use=in_use),
-        DeclaredGpu(watts=100.0, in_use=in_use),
-    ]
-    with Meter(meters=meters) as meter:
-        time.sleep(0.05)
-    usage = meter.usage
-    assert usage.measured_joules == {"gpu:0": 2.0}
-    assert usage.estimated_joules["gpu:1"] == pytest.approx(100 * usage.seconds, rel=0.02)
-    assert set(usage.estimated_joules) == {"gpu:1"}
-
-
-@pytest.mark.parametrize("counters", [[10, 2010, None], [10, 2010, 3]])
-def test_a_counter_lost_in_mid_window_turns_the_whole_window_into_an_estimate(counters):
-    in_use = on(A)
-    meters = [
-        NvmlMeter(nvml=Nvml({A: counters}), visible="0", in_use=in_use),
-        DeclaredGpu(watts=100.0, in_use=in_use),
-    ]
-    with Meter(meters=meters) as meter:
-        time.sleep(0.02)
-        assert meter.usage.measured_joules == {"gpu:0": 2.0}
-        time.sleep(0.02)
-    assert meter.usage.measured_joules == {}
-    assert meter.usage.estimated_joules["gpu:0"] == pytest.approx(
-        100 * meter.usage.seconds, rel=0.02
-    )
-
-
-@pytest.mark.parametrize(
-    ("visible", "expected"),
-    [
-        ("0,1", [0, 1]),
-        ("1", [1]),
-        ("", []),
-        ("-1", []),
-        ("0,-1,1", [0]),
-        ("7", []),
-        (B, [1]),
-        ("GPU-8932f937", [0]),
-        ("GPU-8932f9", []),  # fits both
-        (f"{B}, {A}", [1, 0]),
-    ],
-)
-def test_visible_gpus_are_read_as_cuda_reads_them(visible, expected):
-    assert visible_gpus(visible, [A, B]) == expected
-
-
-def test_no_driver_measures_nothing():
-    class Broken(Nvml):
-        def nvmlDeviceGetCount(self) -> int:
-            raise self.NVMLError("Uninitialized")
-
-    meter = NvmlMeter(nvml=Broken({A: []}), in_use=on(A))
-    assert meter.joules(meter.read(), meter.read()) == {}
-
-
 def test_usages_of_workers_add_up():
     with Meter(tokens=5, meters=[DeclaredCpu(watts=10, cores=1)]) as one:
         burn(0.01)
@@ -306,3 +195,42 @@ def test_usages_of_workers_add_up():
     assert total.tokens == 10
     assert total.estimated_joules["cpu"] == pytest.approx(2 * one.usage.estimated_joules["cpu"])
     assert Usage.from_json(total.to_json()) == total
+
+
+def test_core_seconds_are_processor_time_of_all_threads():
+    with Meter(meters=[]) as meter:
+        started = time.process_time()
+        burn(0.1)
+        busy = time.process_time() - started
+        time.sleep(0.2)
+    assert busy <= meter.usage.core_seconds < busy + 0.1  # the sleep is not in it
+    assert meter.usage.seconds >= 0.3
+    twice = (meter.usage + meter.usage).scaled(0.25)
+    assert twice.core_seconds == pytest.approx(meter.usage.core_seconds / 2)
+
+
+def test_a_usage_written_by_an_earlier_version_is_read():
+    written = Usage(seconds=3.0, measured_joules={"cpu": 2.0}).to_json()
+    del written["core_seconds"]
+    assert Usage.from_json(written) == Usage(seconds=3.0, measured_joules={"cpu": 2.0})
+
+
+def test_laps_leave_nothing_out():
+    def meter(tokens: int = 0) -> Meter:
+        return Meter(tokens=tokens, meters=[DeclaredCpu(watts=10, cores=1)])
+
+    laps = []
+    with meter() as whole, meter(tokens=1) as lapped:
+        began, cores = time.perf_counter(), time.process_time()
+        for _ in range(3):
+            burn(0.02)
+            lapped.count(tokens=5)
+            time.sleep(0.02)
+            laps.append(lapped.lap())
+        between, busy = time.perf_counter() - began, time.process_time() - cores
+    assert [lap.tokens for lap in laps] == [6, 5, 5]
+    assert lapped.usage.tokens == 0
+    total = sum([*laps, lapped.usage], Usage())
+    assert between <= total.seconds <= whole.usage.seconds
+    assert 10 * busy <= total.energy_joules <= whole.usage.energy_joules
+    assert all(lap.seconds >= 0.04 for lap in laps)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from llmembed.methods import load
+from llmembed.permissions import Allowed
 
 SAVED = Path(__file__).parent / "saved_before"
 TOLD = json.loads((SAVED / "answers.json").read_text(encoding="utf-8"))
@@ -28,7 +29,7 @@ def test_it_answers_as_it_did(name):
 
 @pytest.mark.parametrize("name", ["prompt", "carp"])
 def test_what_asks_a_language_model_still_asks_the_same(name):
-    classifier = load(SAVED / name)
+    classifier = load(SAVED / name, Allowed(endpoints=("http://127.0.0.1:9/v1=OPENAI_API_KEY",)))
     assert (classifier.method, [task.name for task in classifier.tasks]) == (name, ["topic"])
     assert classifier.generator.to_json()["model"] == "gpt"
     assert len(classifier.demonstrations.pool) == 2

@@ -55,6 +55,7 @@ def test_its_methods_race_answer_and_are_loaded_again(beside, tmp_path):
     words = ("fit", "weather.yaml", "--method", "committee", "--local", "--save", "kept")
     done = run(beside, tmp_path, *words)
     assert done.returncode == 0, done.stderr
+    assert json.loads((tmp_path / "kept/classifier.json").read_text())["method"] == "committee"
     (tmp_path / "new.csv").write_text("text\nrain and storm over town\nheat and dust\n")
     words = ("predict", "--model", "kept", "--data", "new.csv", "--output", "labels.csv")
     done = run(beside, tmp_path, *words, "--local")
@@ -72,7 +73,8 @@ def test_doctor_lists_what_was_added_and_what_is_broken(beside, tmp_path):
         "llmembed-centroid 0.3",
         "broken",
         "can't be loaded: ModuleNotFoundError: No module named 'llmembed_centroid.nowhere'",
-        "lexical of llmembed-centroid 0.3: there is one of that name already",
+        "unbuildable of llmembed-centroid 0.3: ",
+        "lexical of llmembed-centroid 0.3: llmembed has one of that name already",
     ):
         assert words in found["found"], found["found"]
 
@@ -83,3 +85,11 @@ def test_it_keeps_the_contract(beside):
     assert done.returncode == 0, done.stdout
     assert " passed" in done.stdout
     assert "failed" not in done.stdout
+
+
+def test_what_is_broken_says_why_where_it_is_asked_for(beside, tmp_path):
+    (tmp_path / "weather.yaml").write_text(EXPERIMENT.replace("kind: centroid", "kind: broken"))
+    done = run(beside, tmp_path, "compare", "weather.yaml", "--local")
+    assert done.returncode == 2
+    assert "unknown method 'broken'" in done.stderr
+    assert "No module named 'llmembed_centroid.nowhere'" in done.stderr

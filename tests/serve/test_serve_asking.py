@@ -38,7 +38,8 @@ def url(endpoint, tmp_path_factory):
     empty = Examples(texts=[], labels={"topic": np.zeros(0, dtype=np.int64)})
     method = Prompting(generator=generator, style="zero_shot", max_answer_tokens=4)
     method.fit([TOPIC], empty, empty, LocalRuntime(place), Silent()).save(place / "model")
-    with serving([place / "model"], place / "files", limits={"seconds": 4}) as url:
+    allowed = {"endpoints": [endpoint.url]}
+    with serving([place / "model"], place / "files", limits={"seconds": 4}, allow=allowed) as url:
         yield url
 
 

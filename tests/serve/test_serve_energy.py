@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -34,6 +35,8 @@ def test_two_at_once_take_together_what_one_meter_says() -> None:
     assert sum(p.energy_joules for p in parts) == pytest.approx(whole.usage.energy_joules, rel=0.15)
     assert all(part.energy_joules > 0 for part in parts)
     assert all(part.energy_is_estimated for part in parts)
+    cores = sum(part.core_seconds for part in parts)
+    assert cores == pytest.approx(whole.usage.core_seconds, rel=0.15)
 
 
 def test_two_batchers_at_once_take_together_what_one_meter_says() -> None:
@@ -48,6 +51,33 @@ def test_two_batchers_at_once_take_together_what_one_meter_says() -> None:
 
     parts, whole = asyncio.run(main())
     assert sum(p.energy_joules for p in parts) == pytest.approx(whole.energy_joules, rel=0.15)
+
+
+class Company:
+    """A card of 2 J a reading: measured while this process is alone there, which it is twice."""
+
+    seconds_between_reads = math.inf
+
+    def __init__(self, *, measured: bool) -> None:
+        self.measured, self.readings = measured, 0
+
+    def read(self) -> int:
+        self.readings += 1
+        return self.readings
+
+    def joules(self, start: int, end: int) -> dict[str, float]:
+        return {"gpu:0": 2.0 * (end - start)} if not self.measured or end <= 3 else {}
+
+
+def test_a_neighbour_that_comes_meanwhile_charges_nothing_twice() -> None:
+    shared = SharedMeter([Company(measured=True), Company(measured=False)])
+    with shared.piece() as first:  # reading 1
+        for _ in range(2):  # readings 2 to 5: after the third the card is shared
+            with shared.piece():
+                pass
+    # 2 J alone, half of the next two, all of those between; the last reading is the sixth
+    assert first.usage.measured_joules == {"gpu:0": 2.0 + 1.0}
+    assert first.usage.estimated_joules == {"gpu:0": 2.0 + 1.0 + 2.0}
 
 
 def test_seconds_are_a_pieces_own_and_a_failure_ends_it() -> None:

@@ -67,6 +67,9 @@ def test_several_classes_are_a_list(server: str, files: Path) -> None:
         ({"text": "t", "label": "grain", "model": "both"}, 422, "topic, mood"),
         ({"text": "t", "label": "grain", "model": "gone"}, 404, "known are news"),
         ({"text": "t", "label": " corn", "new_label": True}, 422, "white space"),
+        ({"text": "t", "label": "a\nb", "new_label": True}, 422, "one line of printable"),
+        ({"text": "t", "label": "a\x00b", "new_label": True}, 422, "one line of printable"),
+        ({"text": "t", "label": "Unknown", "new_label": True}, 422, "an answer that abstains"),
         ({"text": "\ud800", "label": "grain"}, 422, "surrogate"),
         ({"text": "corn " * 7000, "label": "grain"}, 422, "about 8,750 tokens; the limit is 8,192"),
         ({"text": "t", "label": ["grain"] * 20, "model": "several"}, 422, "20 labels are too many"),
@@ -166,6 +169,8 @@ def test_unknown_is_said_where_a_task_has_a_threshold(server: str) -> None:
     status, answer = post(f"{server}/predict", {"inputs": text, "model": "both", "unknown": True})
     assert status == 200
     assert answer["topic"][0]["label"] == "unknown"
+    assert answer["topic"][0]["abstained"] is True
+    assert all("abstained" not in row for row in (*answer["topic"][1:], *answer["mood"]))
     assert answer["mood"][0]["label"] != "unknown"
     body = {"inputs": text, "model": "both", "unknown": True, "task": "mood"}
     status, answer = post(f"{server}/predict", body)

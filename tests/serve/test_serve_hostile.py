@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -63,8 +64,6 @@ PASSED_OVER = {
 """Keys of one interface mean nothing to another."""
 WELL = {
     "NUL": "a\0b",
-    "nothing": "",
-    "spaces": " \t\n",
     "controls": "".join(map(chr, range(32))),
     "beyond the basic plane": "𝔘𝔫𝔦 🌾",
     "right to left": "\u202ea\u2066",
@@ -99,9 +98,8 @@ def test_bodies_that_are_none(everything, path, body):
         assert refusal(answer)
 
 
-@pytest.mark.parametrize("text", WELL)
-def test_odd_texts_are_answered(everything, text):
-    given = WELL[text]
+def asked_of_all(given):
+    """Path -> a body that holds ``given`` and a text in order."""
     bodies = {
         "/predict": {"inputs": [given, "a"]},
         "/embed": {"inputs": [given, "a"], "truncate": True},
@@ -114,7 +112,32 @@ def test_odd_texts_are_answered(everything, text):
         },
     }
     bodies["/predict"]["truncate"] = True
-    for path, body in bodies.items():
+    return bodies
+
+
+@pytest.mark.parametrize("text", ["", " \t\n", "\u2003\u00a0"])
+def test_texts_of_nothing_are_refused_everywhere(everything, text):
+    for path, body in asked_of_all(text).items():
+        answer = requests.post(everything.url + path, json=body, timeout=30)
+        assert answer.status_code == 422, (path, answer.text)
+        assert "text 0 is empty or white space only" in answer.text
+
+
+def test_what_is_no_json_is_called_so(everything):
+    for body in (b"{", b'{"inputs": "a"', b"inputs=a"):
+        answer = requests.post(
+            f"{everything.url}/predict",
+            data=body,
+            headers={"content-type": "application/json"},
+            timeout=30,
+        )
+        assert answer.status_code == 422
+        assert re.fullmatch(r"the body is not JSON \(character \d+\)", refusal(answer))
+
+
+@pytest.mark.parametrize("text", WELL)
+def test_odd_texts_are_answered(everything, text):
+    for path, body in asked_of_all(WELL[text]).items():
         answer = requests.post(everything.url + path, json=body, timeout=30)
         assert answer.status_code == 200, (path, answer.text)
         json.loads(answer.text)

@@ -211,13 +211,17 @@ def test_a_json_column_missing_from_the_first_line_only(tmp_path: Path) -> None:
     ("name", "data", "message"),
     [
         ("rows.csv", b"", "is empty"),
-        ("rows.csv", "text,label\nx,a\n".encode("utf-16"), "is UTF-16"),
         ("rows.csv", b"text,label\n", "no training rows"),
         ("rows.csv", b"text,text,label\nx,y,a\n", "2 columns named 'text'"),
         ("rows.csv", b"text,label\n" + b"x,a\n" * 50, r"1 class in the training rows \(a\)"),
         ("rows.csv", b"text,label\n" + b"x,a\ny,b\n" * 2, "too few to hold out"),
-        ("rows.jsonl", b'[{"text": "x"}]', "one JSON list"),
+        ("rows.jsonl", b'[{"text": "x"}]', "no column 'label'"),
         ("rows.parquet", b"PAR1 not really", "no readable Parquet file"),
+        ("rows.parquet", b"version https://git-lfs.github.com/spec/v1\n", "a Git LFS pointer"),
+        ("rows.arrow", b"version https://git-lfs.github.com/spec/v1\n", "a Git LFS pointer"),
+        ("rows.arrow", b"ARROW1 not really", "no readable Arrow file"),
+        ("rows.arrow", b"", "no readable Arrow file"),
+        ("rows.jsonl", b"PK\x03\x04" + bytes(40), "a zip archive or an Excel workbook"),
         ("rows.txt", b"x", "no suffix that names its format"),
     ],
 )
@@ -233,7 +237,7 @@ def test_columns_of_a_wrong_type_and_missing_files(tmp_path: Path) -> None:
         load(path, tmp_path, text="id")
     with pytest.raises(DataError, match="there is no file or folder"):
         load(tmp_path / "none.csv", tmp_path)
-    with pytest.raises(DataError, match=r"no csv, tsv, jsonl or parquet file matches"):
+    with pytest.raises(DataError, match=r"no csv, tsv, jsonl, parquet or arrow file matches"):
         load(tmp_path / "*.csv", tmp_path)
     with pytest.raises(ConfigError, match="must be one of single, multi, tokens"):
         Columns(kinds={"label": "several"})  # type: ignore[dict-item]

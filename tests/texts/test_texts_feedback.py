@@ -15,7 +15,8 @@ from llmembed.texts import Columns, Corpus, CorpusSource, digest_of, load_corpus
 
 
 def corpus_of(tasks: tuple[Task, ...], splits: dict[str, Examples]) -> Corpus:
-    return Corpus(name="small", tasks=tasks, digest=digest_of(tasks, splits), **splits)
+    given = {name: part for name, part in splits.items() if part is not None}
+    return Corpus(name="small", tasks=tasks, digest=digest_of(tasks, given), **splits)
 
 
 @pytest.fixture()
@@ -116,6 +117,29 @@ def test_a_class_sent_as_new_joins_the_classes(corpus, tmp_path: Path) -> None:
         after = labels(grown.splits[part], grown.tasks[0])
         assert {text: after[text] for text in before} == before
     assert grown.notes["feedback_kind"] == "classes from feedback alone: aa"
+
+
+@pytest.mark.parametrize("label", ["two\nlines", "nul\x00", "\x1b[2J", "Unknown"])
+def test_a_new_class_is_one_printable_line_and_no_abstention(
+    label: str, corpus: Corpus, tmp_path: Path
+) -> None:
+    place = stored(tmp_path / "f", [row("corn", label, new_label=True), row("fine", "a")])
+    grown = with_feedback(corpus, place, quarantine_folder=tmp_path)
+    assert grown.tasks[0].classes == ("a", "b")
+    assert grown.feedback_quarantined is not None and grown.feedback_quarantined.count == 1
+    [reason] = grown.feedback_quarantined.reasons
+    assert "abstains" in reason if label == "Unknown" else "printable" in reason
+
+
+def test_a_correction_has_its_class_in_any_spelling(tmp_path: Path) -> None:
+    texts = Examples(texts=["x", "y"], labels={"kind": np.array([0, 1])})
+    task = Task(name="kind", classes=("caf\u00e9", "tea"))
+    small = corpus_of((task,), {"train": texts, "valid": texts.select([1]), "test": None})
+    place = stored(tmp_path / "f", [row("new", "cafe\u0301"), row("other", "tea\u200b")])
+    grown = with_feedback(small, place, quarantine_folder=tmp_path)
+    assert grown.feedback_quarantined is None
+    assert labels(grown.train, task)["new"] == "caf\u00e9"
+    assert labels(grown.train, task)["other"] == "tea"
 
 
 def test_several_tasks_of_all_kinds(tmp_path: Path) -> None:

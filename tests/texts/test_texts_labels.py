@@ -52,7 +52,7 @@ def test_several_labels_a_text(tmp_path: Path) -> None:
         wanted = {t: ["x" in c, "y" in c, "z" in c] for t, c in zip(texts, labels, strict=True)}
         assert found == wanted
         assert corpus.train.labels["tags"].dtype == bool
-    with pytest.raises(DataError, match="name its kind"):
+    with pytest.raises(DataError, match=r"say --multi .* name its kind in data\.kinds"):
         load(parquet, tmp_path, labels="tags")
 
 

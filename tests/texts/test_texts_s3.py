@@ -35,7 +35,7 @@ def test_a_file_a_folder_and_a_glob(bucket: str, tmp_path: Path) -> None:
         return sum(len(part) for part in corpus.splits.values())
 
     assert rows(f"{bucket}/data/train.csv") == 100
-    assert rows(f"{bucket}/data") == 101
+    assert rows(f"{bucket}/data") == rows(f"{bucket}/data/") == 101
     assert rows(f"{bucket}/**/train.csv") == 100
     with pytest.raises(DataError, match=r"named as splits, but s3://texts/more/rows\.csv is not"):
         rows(f"{bucket}/*/*.csv")

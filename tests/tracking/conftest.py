@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from llmembed.tracking import Tracking
+from llmembed.tracking import Tracking, pyfunc
 
 
 @pytest.fixture
@@ -102,5 +102,6 @@ def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[.
     monkeypatch.setattr(llmembed, "__path__", [*llmembed.__path__, str(folder)])
     from importlib import import_module
 
+    monkeypatch.setattr(pyfunc, "LOADERS", (*pyfunc.LOADERS, "llmembed.tiny_keyword:load"))
     yield import_module("llmembed.tiny_keyword").Keyword
     sys.modules.pop("llmembed.tiny_keyword", None)

@@ -8,13 +8,20 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 
-from llmembed.contract import Classifier
-from llmembed.errors import DataError, ModelError
+from llmembed.cluster import LocalRuntime
+from llmembed.contract import Classifier, Examples, Silent, Task
+from llmembed.errors import ConfigError, DataError, ModelError
+from llmembed.generation.building import build_generator
+from llmembed.methods.prompted.prompt import Prompting
 from llmembed.tracking import Tracking, download, log_classifier, register
 from llmembed.tracking.pyfunc import answer, load_classifier, requirements
+
+sys.path.append(str(Path(__file__).parent.parent / "generation"))
+from openai_server import OpenAIServer
 
 LOADER = "llmembed.tiny_keyword:load"
 TEXTS = ["wheat exports rose", "shares fell", "corn and wheat", "?"]
@@ -36,6 +43,8 @@ import json, sys
 import llmembed
 llmembed.__path__ = [*llmembed.__path__, sys.argv[1]]  # where the test's classifier is
 import mlflow, pandas as pd
+from llmembed.tracking import pyfunc
+pyfunc.LOADERS += ("llmembed.tiny_keyword:load",)
 model = mlflow.pyfunc.load_model(sys.argv[2])
 table = pd.DataFrame({"text": json.loads(sys.argv[3])})
 plain = model.predict(table)
@@ -136,25 +145,19 @@ def test_the_saved_folder_is_left_as_it_was(tracking: Tracking, folder: Path, ti
 
 
 @pytest.mark.parametrize(
-    "loader", ["os:system", "llmembed", "llmembed.methods", "llmembedx.a:load", "llmembed.a:b.c"]
+    "loader",
+    ["os:system", "llmembed", "llmembed.methods", "llmembed.cli:main", "llmembed.methods:load.x"],
 )
 def test_only_our_own_functions_load_a_classifier(
     tracking: Tracking, folder: Path, tiny: Any, tmp_path: Path, loader: str
 ) -> None:
     recipe = tmp_path / "loader.json"
     recipe.write_text(json.dumps({"loader": loader}))
-    with pytest.raises(ModelError, match=r"llmembed\.MODULE:FUNCTION"):
+    with pytest.raises(ModelError, match="is loaded by llmembed"):
         load_classifier(folder, recipe)
     with tracking.run("fit") as run, pytest.raises(ModelError):
         log_classifier(run, folder, tasks=tiny.tasks, loader=loader)
     assert tracking.client.search_logged_models([tracking.experiment_id]) == []
-
-
-def test_a_loader_this_version_lacks_is_named(folder: Path, tmp_path: Path) -> None:
-    recipe = tmp_path / "loader.json"
-    recipe.write_text(json.dumps({"loader": "llmembed.errors:not_there"}))
-    with pytest.raises(ModelError, match="not_there"):
-        load_classifier(folder, recipe)
 
 
 def test_no_folder_no_model(tracking: Tracking, tiny: Any, tmp_path: Path) -> None:
@@ -181,3 +184,32 @@ def test_a_method_without_scores_gives_none(tiny: Any) -> None:
     for task in tiny.tasks:
         assert rows[f"{task.name}_score"].isna().all()
         assert rows[f"{task.name}_scores"].isna().all()
+
+
+def test_what_a_model_wants_is_allowed_by_variables(
+    tracking: Tracking, files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """MLflow hands nothing over, so who loads says it in the environment."""
+    import mlflow
+
+    task = Task(name="topic", classes=("grain", "oil"))
+    monkeypatch.setenv("GATE_API_KEY", "the-key")
+    with OpenAIServer(lambda messages: "oil") as server:
+        told = {"kind": "endpoint", "model": "m", "base_url": server.url, "api_key_env": None}
+        method = Prompting(generator=build_generator(told), style="zero_shot", max_answer_tokens=4)
+        none = Examples(texts=[], labels={"topic": np.zeros(0, dtype=np.int64)})
+        fitted = method.fit([task], none, none, LocalRuntime(files), Silent())
+        fitted.save(tmp_path / "prompt")
+        with tracking.run("fit") as run:
+            location = log_classifier(run, tmp_path / "prompt", tasks=[task]).location
+        with pytest.raises(ModelError, match=f"LLMEMBED_ALLOW_ENDPOINTS={server.url}$"):
+            mlflow.pyfunc.load_model(location)
+        monkeypatch.setenv("LLMEMBED_ALLOW_ENDPOINTS", f"{server.url}=GATE_API_KEY")
+        monkeypatch.setenv("LLMEMBED_ALLOW_HUB", "perhaps")
+        with pytest.raises(ConfigError, match="LLMEMBED_ALLOW_HUB: expected 1 or 0"):
+            mlflow.pyfunc.load_model(location)
+        monkeypatch.setenv("LLMEMBED_ALLOW_HUB", "0")
+        model = mlflow.pyfunc.load_model(location)
+        assert server.calls == []
+        assert model.predict(pd.DataFrame({"text": ["any"]}))["topic"].tolist() == ["oil"]
+        assert [call.authorization for call in server.calls] == ["Bearer the-key"]

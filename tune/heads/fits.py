@@ -69,7 +69,7 @@ def fit_grouped(
 ) -> Iterator[Record]:
     """Fits of one shape side by side. Where memory does not suffice for all, halves are tried."""
     from llmembed.fusion.grouped import stack
-    from llmembed.heads.grouped import train_grouped
+    from llmembed.heads.training import train_grouped
 
     fits = [make_fit(each, data, head_of) for each in planned]
     with Meter() as meter:
@@ -108,7 +108,7 @@ def fit_grouped(
 
 
 def make_fit(planned: Planned, data: SharedData, head_of: HeadOf) -> Any:
-    """The fit as ``llmembed.heads.grouped`` takes it."""
+    """The fit as ``train_grouped`` takes it."""
     from llmembed.fusion.grouped import stacking_key
     from llmembed.heads.shared import Fit
 
@@ -120,7 +120,7 @@ def make_fit(planned: Planned, data: SharedData, head_of: HeadOf) -> Any:
         views=views,
         valid_views=valid,
         config=_config(head_of(configuration), planned.seed),
-        stacking=stacking_key(fusion) if fusion.has_parameters else None,
+        stacking=stacking_key(fusion),
     )
 
 

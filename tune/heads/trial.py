@@ -11,7 +11,7 @@ from ray import tune
 from llmembed.contract import Runtime
 from llmembed.errors import ConfigError
 from llmembed.heads.settings import head_config
-from llmembed.methods.frozen.settings import FusedSettings
+from llmembed.methods.frozen.settings import ProbeSettings
 from llmembed.pipelines.methods import Assembler
 from tune.heads.data import SharedData, share
 from tune.heads.fits import CACHE_BYTES, fit_alone, fit_grouped, grouped
@@ -90,13 +90,14 @@ class Heads:
         lexical = self.space.dimensions.get("lexical", ())
         if isinstance(lexical, Range):
             raise ConfigError("space.lexical: give the widths as a list, each is fitted once")
-        self.data: SharedData = share(corpus, views, runtime, lexical, ledger.folder, say)
+        self.data: SharedData = share(corpus, views, runtime, lexical, ledger.scratch, say)
 
     def _views(self) -> Mapping[str, Any]:
         """Every named view, each backbone resolved once with all reads that any view wants."""
-        every = FusedSettings(kind="fused", views=dict(self.sweep.views))
-        assembler = Assembler(self.sweep.experiment({"every view": every}))
-        return {n: assembler.view(w, f"views.{n}") for n, w in self.sweep.views.items()}
+        views = self.sweep.views
+        every = {name: ProbeSettings(kind="probe", view=words) for name, words in views.items()}
+        assembler = Assembler(self.sweep.experiment(every))
+        return {n: assembler.view(w, f"views.{n}") for n, w in views.items()}
 
     def groups(self, missing: Sequence[Planned]) -> list[list[Planned]]:
         """Fits of equal shape, which are trained side by side."""

@@ -169,5 +169,14 @@ def _choice(method: FinetunedSettings, name: str, value: Any) -> Any:
 
 
 def epochs_of(config: FinetuneConfig, rows: int, step: int) -> float:
-    """How often ``step`` optimiser steps have read ``rows`` training rows."""
-    return step * config.batch / max(1, rows)
+    """How often ``step`` optimiser steps have read ``rows`` training rows, by the number of the
+    reading of validation: the n-th of one reading an epoch is at epoch n, although it comes at a
+    whole step, a little before or after all rows were read n times. What waits for whole epochs
+    (the rungs of ASHA, a grace of one) so acts at the reading that belongs to them. The last step
+    counts as the reading that it lies beside by rounding."""
+    every = config.evaluate_every(rows)
+    if every < round(rows / config.batch / config.evaluations):
+        return step * config.batch / max(1, rows)  # all of it is less than one reading's distance
+    number = round(step / every)
+    beside = step == config.steps(rows) and abs(step - number * every) <= (number + 1) / 2
+    return (number if beside else step / every) / config.evaluations

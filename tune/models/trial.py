@@ -152,15 +152,12 @@ class Models:
     ) -> None:
         from llmembed.cluster.portions import nodes_here, wait_for_gpus
         from llmembed.cluster.sharding import Devices
-        from llmembed.embeddings.folder import Folder
 
         self.sweep, self.session, self.say = sweep, session, say
         self.corpus = replace(corpus, test=None)
         self.space = sweep.training_space()
         # A folder for each trial: what it was at when it was killed waits there for its next start.
-        remote = "://" in runtime.files
-        place = Folder(runtime.files if remote else str(ledger.folder))
-        self._folder = place.child("sweeps", ledger.name) if remote else place.child("trials")
+        self._folder = ledger.place.child("trials")
         pool = cast(Any, runtime).plan().model
         wait_for_gpus(math.ceil(pool.largest * pool.gpus), say)
         self._nodes, self._devices = nodes_here(), Devices.of_cluster(session)
@@ -179,13 +176,12 @@ class Models:
         """How many workers the configuration is trained on."""
         from llmembed.cluster.sharding import fewest_workers
         from llmembed.finetuning.places import source_of
-        from llmembed.methods.finetuned.base import Spread
 
         settings = self.sweep.trained(configuration)
         if settings.workers != "auto" or not self._devices.gpus:
             return 1 if settings.workers == "auto" else int(settings.workers)
         source = source_of(settings.model, revision=settings.revision, causal=settings.causal)
-        spread = Spread(workers="auto", zero=settings.zero, offload=settings.offload)
+        spread = settings.spread("auto")
         return fewest_workers(spread.sharding(source, settings.config, "sweep"), self._devices)
 
     def groups(self, missing: Sequence[Planned]) -> list[list[Planned]]:

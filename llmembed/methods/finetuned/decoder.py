@@ -11,7 +11,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 from llmembed.backbones.quantising import check_installed
 from llmembed.contract import Examples, Reporter, Runtime, Task
@@ -43,7 +43,6 @@ class Decoder(Trains):
     ``text_kind`` and ``template``: see ``Prompting``.
     """
 
-    classifier: ClassVar[type[DecoderClassifier]] = DecoderClassifier
     model: str
     revision: str | None = None
     shots: int = 0

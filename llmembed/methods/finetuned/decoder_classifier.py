@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Literal
 
 from llmembed.backbones import best_dtype
 from llmembed.backbones.quantising import BITS_HELD, Bits
+from llmembed.backbones.weights import check_location
 from llmembed.contract import Prediction, Runtime, Task, Usage
 from llmembed.finetuning.places import ADAPTER, Source
 from llmembed.generation.local import LocalGenerator
@@ -135,6 +136,8 @@ class DecoderClassifier(InModelFolder):
         tasks, usage, settings, arrays = saved.read(folder)
         question = Question.from_json(tasks, settings.pop("question"))
         base = settings.pop("base", None)
+        if base is not None and base["weights_sha256"] is None:
+            check_location(base["location"], base["revision"])
         loaded = cls(
             tasks=tasks,
             model=ModelFolder(path=folder / "model"),

@@ -197,7 +197,6 @@ class Encoder(Trains):
     many workers. Text kinds single, multi and tokens, all at once.
     """
 
-    classifier: ClassVar[type[EncoderClassifier]] = EncoderClassifier
     model: str
     revision: str | None = None
     pooling: Literal["mean", "cls"] = "mean"
@@ -262,17 +261,13 @@ class Encoder(Trains):
     def _calibrated(
         self, fitted: EncoderClassifier, valid: Examples, runtime: Runtime
     ) -> EncoderClassifier:
-        import torch
-
         from llmembed.finetuning.rows import texts_of
         from llmembed.heads.calibration import fit_temperature
 
         logits = fitted.logits(texts_of(valid), runtime)
         found = {}
         for task in fitted.tasks:
-            flat = torch.from_numpy(stacked(task, logits[task.name]))
-            truth = torch.as_tensor(valid.labels[task.name])
-            kind = "multi" if task.kind == "multi" else "single"
-            found[task.name] = fit_temperature(flat, truth, kind)
+            flat = stacked(task, logits[task.name])
+            found[task.name] = fit_temperature(flat, valid.labels[task.name], task.kind)
         usage = fitted.fit_usage + fitted.predict_usage
         return replace(fitted, temperatures=found, fit_usage=usage)

@@ -115,7 +115,6 @@ class _Named:
 class Separate:
     """Fits ``each`` once for every task."""
 
-    classifier: ClassVar[type[SeparateClassifier]] = SeparateClassifier
     each: Method
 
     @property

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
@@ -12,6 +12,9 @@ from llmembed.errors import ConfigError
 from llmembed.finetuning import FinetuneConfig
 from llmembed.finetuning.settings import Recipe, finetune_config
 from llmembed.methods.settings import MethodSettings, Parts
+
+if TYPE_CHECKING:
+    from llmembed.methods.finetuned.base import Spread
 
 
 class FinetunedSettings(MethodSettings):
@@ -41,8 +44,13 @@ class FinetunedSettings(MethodSettings):
         """How the model is trained."""
         return finetune_config(self.training, type(self).ours)
 
-    def build(self, name: str, parts: Parts) -> Method:
+    def spread(self, workers: int | Literal["auto"] | None = None) -> Spread:
+        """On how many workers it is trained, or as it would be on ``workers``."""
         from llmembed.methods.finetuned.base import Spread
+
+        return Spread(workers=workers or self.workers, zero=self.zero, offload=self.offload)
+
+    def build(self, name: str, key: str, parts: Parts) -> Method:
         from llmembed.methods.finetuned.separate import Separate
 
         common = {
@@ -50,12 +58,12 @@ class FinetunedSettings(MethodSettings):
             "model": self.model,
             "revision": self.revision,
             "training": self.config,
-            "spread": Spread(workers=self.workers, zero=self.zero, offload=self.offload),
+            "spread": self.spread(),
         }
         try:
             method = self.of_one_model(common, parts)
         except ConfigError as error:
-            raise ConfigError(f"methods.{name}: {error}") from None
+            raise ConfigError(f"{key}: {error}") from None
         return Separate(each=method) if self.separate else method
 
     def of_one_model(self, common: Mapping[str, Any], parts: Parts) -> Method:

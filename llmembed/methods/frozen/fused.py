@@ -42,7 +42,7 @@ class FusedClassifier(OverViews):
     def parameters_trained(self) -> int:
         return self.head.parameters_trained
 
-    def predict_views(
+    def answer_views(
         self, views: Mapping[str, np.ndarray], texts: Sequence[str]
     ) -> dict[str, Prediction]:
         if self.lexical is not None:
@@ -96,7 +96,6 @@ class Fused:
     its co-occurrence fusions. ``lexical``: width of the lexical view, 0 for none.
     """
 
-    classifier: ClassVar[type[FusedClassifier]] = FusedClassifier
     views: Mapping[str, View]
     fusion: str = "avg"
     sigma: float = 0.2

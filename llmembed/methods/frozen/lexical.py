@@ -79,7 +79,6 @@ class Lexical:
     ``inverse_penalties``: the values of C of which the best on validation is kept.
     """
 
-    classifier: ClassVar[type[LexicalClassifier]] = LexicalClassifier
     deterministic: ClassVar[bool] = True
     word_ngrams: int = 1
     max_terms: int = 100_000

@@ -18,6 +18,15 @@ NEVER = -1e4
 """Bias of a class without a training row: its probability is 0 in float32."""
 
 
+CLASSES_TOGETHER = 150
+"""Classes that the solver fits all at once. Its tolerance is one for the gradient of all of them:
+of hundreds of classes each one's share lies below it from the start, and nothing is learned. More
+are fitted class by class, each against all others."""
+
+WEIGHTS_TOGETHER = 5_000_000
+"""As many weights at once: the solver keeps some 25 copies of them, in float64."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Linear:
     """One task's linear map: ``weights`` float32 (F, C), ``bias`` float32 (C,)."""
@@ -117,6 +126,9 @@ def _fit(task: Task, features: Any, labels: np.ndarray, penalty: float) -> Linea
     elif len(seen) == 2:
         weights[:, seen[1]], bias[seen[1]] = _binary(features, labels == seen[1], penalty)
         bias[seen[0]] = 0.0
+    elif len(seen) > CLASSES_TOGETHER or len(seen) * width > WEIGHTS_TOGETHER:
+        for label in seen:
+            weights[:, label], bias[label] = _one_of_many(features, labels == label, penalty)
     else:
         model = _solver(penalty).fit(features, labels)
         weights[:, seen] = model.coef_.T
@@ -126,6 +138,17 @@ def _fit(task: Task, features: Any, labels: np.ndarray, penalty: float) -> Linea
 
 def _binary(features: Any, target: np.ndarray, penalty: float) -> tuple[np.ndarray, float]:
     model = _solver(penalty).fit(features, target.astype(np.int64))
+    return model.coef_[0], float(model.intercept_[0])
+
+
+def _one_of_many(features: Any, target: np.ndarray, penalty: float) -> tuple[np.ndarray, float]:
+    """One class against all others, by liblinear: its tolerance goes by the class's share."""
+    from sklearn.linear_model import LogisticRegression
+
+    solver = LogisticRegression(
+        C=penalty, max_iter=300, tol=1e-2, solver="liblinear", dual=True, random_state=0
+    )
+    model = solver.fit(features, target.astype(np.int64))
     return model.coef_[0], float(model.intercept_[0])
 
 

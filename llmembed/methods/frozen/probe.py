@@ -43,7 +43,7 @@ class ProbeClassifier(OverViews):
     def parameters_trained(self) -> int:
         return parameters_of(self.linears)
 
-    def predict_views(
+    def answer_views(
         self, views: Mapping[str, np.ndarray], texts: Sequence[str]
     ) -> dict[str, Prediction]:
         return answers(self.tasks, self.linears, self.features_of_views(views, texts))
@@ -86,7 +86,6 @@ class Probe:
     ``inverse_penalties``: the values of C of which the best on validation is kept.
     """
 
-    classifier: ClassVar[type[ProbeClassifier]] = ProbeClassifier
     view: View
     inverse_penalties: Sequence[float] = (0.003, 0.03, 0.3)
     name: str = "probe"

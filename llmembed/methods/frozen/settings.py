@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator
@@ -25,7 +25,7 @@ class LexicalSettings(MethodSettings):
     word_ngrams: int = Field(1, ge=1, le=3)
     inverse_penalties: Penalties = [1.0, 10.0, 100.0, 1000.0]
 
-    def build(self, name: str, parts: Parts) -> Method:
+    def build(self, name: str, key: str, parts: Parts) -> Method:
         from llmembed.methods.frozen.lexical import Lexical
 
         return Lexical(
@@ -39,18 +39,18 @@ class ProbeSettings(MethodSettings):
     kind: Literal["probe"]
     cost: ClassVar[int] = 10
     classifier: ClassVar[str] = "llmembed.methods.frozen.probe:ProbeClassifier"
-    view: str = Field("encoder mean:1", description="backbone and reads")
+    view: str = Field("encoder own", description="backbone and reads; own: as the model says")
     inverse_penalties: Penalties = [0.003, 0.03, 0.3]
 
     def views_read(self, key: str, named: Mapping[str, str]) -> dict[str, str]:
         return {f"{key}.view": self.view}
 
-    def build(self, name: str, parts: Parts) -> Method:
+    def build(self, name: str, key: str, parts: Parts) -> Method:
         from llmembed.methods.frozen.probe import Probe
 
         return Probe(
             name=name,
-            view=parts.view(self.view, f"methods.{name}.view"),
+            view=parts.view(self.view, f"{key}.view"),
             inverse_penalties=tuple(self.inverse_penalties),
         )
 
@@ -82,26 +82,30 @@ class FusedSettings(MethodSettings):
     def views_read(self, key: str, named: Mapping[str, str]) -> dict[str, str]:
         if self.views is None:
             return {f"views.{view}": words for view, words in named.items()}
-        return {f"{key}.views.{view}": words for view, words in self.views.items()}
+        used = self._used(self.views)
+        return {f"{key}.views.{view}": w for view, w in self.views.items() if view in used}
 
-    @property
-    def views_needed(self) -> tuple[str, ...]:
-        return FUSIONS[self.fusion].missing(()) if self.views is None else ()
+    def views_missing(self, named: Collection[str]) -> tuple[str, ...]:
+        return FUSIONS[self.fusion].missing(named) if self.views is None else ()
 
-    def build(self, name: str, parts: Parts) -> Method:
+    def _used(self, named: Collection[str]) -> set[str]:
+        """The views that the fusion reads."""
+        spec = FUSIONS[self.fusion]
+        return {"L", *spec.extras(named), *spec.rows(named)}
+
+    def build(self, name: str, key: str, parts: Parts) -> Method:
         from llmembed.methods.frozen.fused import Fused
 
         named = parts.views if self.views is None else self.views
-        spec = FUSIONS[self.fusion]
-        missing = spec.missing(named)
+        missing = FUSIONS[self.fusion].missing(named)
         if missing:
             raise ConfigError(
-                f"methods.{name}: fusion {self.fusion!r} reads view {missing[0]!r}, "
+                f"{key}: fusion {self.fusion!r} reads view {missing[0]!r}, "
                 f"but the views are {', '.join(named)}"
             )
-        used = {"L", *spec.extras(named), *spec.rows(named)}
+        used, place = self._used(named), "views" if self.views is None else f"{key}.views"
         views = {
-            view: parts.view(words, f"views.{view}")
+            view: parts.view(words, f"{place}.{view}")
             for view, words in named.items()
             if view in used
         }

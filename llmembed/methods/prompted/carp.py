@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar
+from typing import Any
 
 from llmembed.contract import Examples, Reporter, Runtime, Task
 from llmembed.errors import ConfigError, UnsupportedError
@@ -32,7 +32,6 @@ class Carp(Prompted):
     own. See ``Prompted`` for the others.
     """
 
-    classifier: ClassVar[type[CarpClassifier]] = CarpClassifier
     k: int = SHOWN
     demonstrations: Kind = "nearest"
     rounds: Rounds = field(default_factory=Rounds)

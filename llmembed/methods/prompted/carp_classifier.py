@@ -12,7 +12,7 @@ import numpy as np
 
 from llmembed.contract import Prediction, Runtime, Task, Usage
 from llmembed.generation import Generator, Prompt, Sampling
-from llmembed.generation.building import build_generator, describe
+from llmembed.generation.building import describe
 from llmembed.methods import saved
 from llmembed.methods.asked import Asks, InvalidAnswers, Planned, ask, unanswered
 from llmembed.methods.asked_events import Events
@@ -229,7 +229,7 @@ class CarpClassifier(Asks):
         """``generator``: instead of the one described in ``folder``, for instance with a cache and
         a budget."""
         tasks, _, settings, arrays = saved.read(folder)
-        generator = generator or build_generator(settings["generator"])
+        generator = generator or saved.generator(settings["generator"])
         worked = []
         for task, told in zip(tasks, settings["questions"], strict=True):
             clues, reasoning, answer = (Question.from_json([task], told[n]) for n in TEMPLATES)
@@ -239,7 +239,7 @@ class CarpClassifier(Asks):
                 reasoning=reasoning,
                 max_tokens=settings["rationale_tokens"],
             )
-            rationales.load(folder / f"rationales-{task.name}.json")
+            rationales.load(saved.inside(folder, f"rationales-{task.name}.json"))
             worked.append(Worked(answer=answer, rationales=rationales))
         return cls(
             tasks=tasks,

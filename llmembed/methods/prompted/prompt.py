@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 from llmembed.contract import Examples, Reporter, Runtime, Task
 from llmembed.errors import ConfigError, UnsupportedError
@@ -32,7 +32,6 @@ class Prompting(Prompted):
     tagged, else 32 a task. See ``Prompted`` for the others.
     """
 
-    classifier: ClassVar[type[PromptClassifier]] = PromptClassifier
     style: Style = "k_shot"
     k: int | None = None
     demonstrations: Kind | None = None

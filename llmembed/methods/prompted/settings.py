@@ -18,7 +18,7 @@ class PromptedSettings(MethodSettings):
     generator: str = Field("llm", description="one of `generators`")
     k: int | None = Field(None, ge=0, description="demonstrations shown")
     demonstrations: Literal["none", "random", "nearest"] | None = None
-    view: str = Field("encoder mean:1", description="in which the nearest are found")
+    view: str = Field("encoder own", description="in which the nearest are found")
     invalid: Literal["wrong", "retry", "nearest"] = Field(
         "wrong", description="what becomes of answers that can't be read"
     )
@@ -35,8 +35,8 @@ class PromptedSettings(MethodSettings):
         return name
 
     @property
-    def generator_asked(self) -> str:
-        return self.generator
+    def generators_asked(self) -> tuple[str, ...]:
+        return (self.generator,)
 
     @property
     def shows(self) -> bool:
@@ -51,10 +51,9 @@ class PromptedSettings(MethodSettings):
     def views_read(self, key: str, named: Mapping[str, str]) -> dict[str, str]:
         return {f"{key}.view": self.view} if self._reads_view else {}
 
-    def build(self, name: str, parts: Parts) -> Method:
+    def build(self, name: str, key: str, parts: Parts) -> Method:
         from llmembed.methods.asked import InvalidAnswers
 
-        key = f"methods.{name}"
         generator = parts.generator(self.generator, f"{key}.generator")
         view = parts.view(self.view, f"{key}.view") if self._reads_view else None
         nearest = view if self.invalid == "nearest" else None

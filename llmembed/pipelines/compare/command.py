@@ -18,14 +18,13 @@ from llmembed.pipelines.console import (
     say_leaderboard,
     write_json,
 )
-from llmembed.pipelines.corpus import described, make_corpus, make_source, plain_name
+from llmembed.pipelines.corpus import changed_names, described, make_corpus, make_source, plain_name
 from llmembed.pipelines.generators import check_keys, default_prices
 from llmembed.pipelines.methods import Assembler
 from llmembed.pipelines.runtime import make_runtime, tracking_files
 
 if TYPE_CHECKING:
     from llmembed.evaluation import Leaderboard
-    from llmembed.methods.settings import MethodSettings
     from llmembed.texts import Corpus
     from llmembed.tracking import Registered, Run
 
@@ -57,21 +56,10 @@ def fit(
         raise ConfigError(f"no method {method!r} in this experiment; it has {', '.join(names)}")
     if save is not None:
         _check_save(save)
-    only = _with_needed(experiment, method or names[0])
-    chosen = experiment.model_copy(update={"methods": only})
-    return compare(chosen, command="fit", save=save, json_path=json_path)
-
-
-def _with_needed(experiment: Experiment, name: str) -> dict[str, MethodSettings]:
-    """The method ``name`` and those that are fitted before it for its sake."""
-    found: dict[str, MethodSettings] = {}
-    left = [name]
-    while left:
-        one = left.pop()
-        if one not in found and one in experiment.methods:
-            found[one] = experiment.methods[one]
-            left += experiment.methods[one].methods_needed
-    return found
+    chosen = method or names[0]
+    return compare(
+        experiment.only([chosen]), command="fit", fitted=chosen, save=save, json_path=json_path
+    )
 
 
 def _check_save(save: str) -> None:
@@ -86,18 +74,20 @@ def compare(
     experiment: Experiment,
     *,
     command: str = "compare",
+    fitted: str | None = None,
     save: str | None = None,
     json_path: str | None = None,
 ) -> Compared:
     """Fit every method once per seed, cheap ones first, within the budget; choose on validation,
-    register the winner, print and store the leaderboard."""
+    register the winner, print and store the leaderboard. ``fitted``: the only method that may win;
+    the others are fitted for its sake."""
     from llmembed.tracking import Tracking
 
     out = console()
     check_writable(json_path)
     make_source(experiment.data)  # what isn't there is said before seconds of loading models
     assembler = Assembler(experiment, drop_unreadable=command == "compare")
-    for words in assembler.dropped:
+    for words in (*assembler.dropped, *changed_names(experiment.tracking)):
         out.print(words, style="yellow")
     order = assembler.order()
     methods = [assembler.method(name) for name in order]
@@ -112,7 +102,8 @@ def compare(
         tracking = Tracking(experiment.tracking.uri, name, files=place)
         tracking.close_orphans()
         keeper = Keeper()
-        run_name = f"{command} {corpus.name}" if len(order) > 1 else f"{command} {order[0]}"
+        alone = fitted or (order[0] if len(order) == 1 else None)
+        run_name = f"{command} {alone or corpus.name}"
         with keeper, tracking.run(run_name, description=_description(experiment, corpus)) as run:
             log_corpus(run, experiment, corpus)
             race = Race(
@@ -122,6 +113,7 @@ def compare(
                 runtime=runtime,
                 parent=run,
                 keeper=keeper,
+                helpers=frozenset(order) - {fitted} if fitted else frozenset(),
             )
             stored = LeaderboardFile.new(runtime.files, plain_name(corpus.name))
             board = race.run(methods, stored.write)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import tempfile
 import warnings
@@ -11,84 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llmembed.embeddings.folder import Folder
-from llmembed.errors import ConfigError, StoreError
+from llmembed.errors import StoreError
+from llmembed.pipelines.sidecars import write_thresholds, write_validation
 
 if TYPE_CHECKING:
     from llmembed.contract import Classifier
     from llmembed.evaluation import Result
     from llmembed.tracking import Run
-
-
-THRESHOLDS = "thresholds.json"
-VALIDATION = "validation.json"
-
-
-def write_thresholds(folder: Path, result: Result) -> None:
-    """Beside a classifier: task -> the score below which ``unknown`` is the better answer, chosen
-    on validation for ``wanted_precision``; null where no threshold reaches it."""
-    chosen = {
-        task: {
-            "unknown_below": selective.threshold.value,
-            "wanted_precision": selective.threshold.wanted_precision,
-        }
-        for task, selective in result.selective.items()
-    }
-    (folder / THRESHOLDS).write_text(json.dumps(chosen, indent=1), encoding="utf-8")
-
-
-def write_validation(folder: Path, result: Result) -> None:
-    """Beside a classifier: task -> what it answered on validation, to tell drift from: ``texts``,
-    ``labels`` (class -> share of the answers, for ``single``) and ``confidence`` (share of the
-    answers in each of the bins of ``evaluation.confidence``)."""
-    seen: dict[str, dict[str, Any]] = {}
-    for task, scores in result.valid.items():
-        seen[task] = {"texts": scores.examples}
-        if scores.confusion:
-            given = [sum(column) for column in zip(*scores.confusion, strict=True)]
-            total = max(sum(given), 1)
-            names = [row.name for row in scores.per_class]
-            seen[task]["labels"] = dict(zip(names, [n / total for n in given], strict=True))
-        if scores.reliability:
-            counts = scores.reliability.counts
-            seen[task]["confidence"] = [n / max(sum(counts), 1) for n in counts]
-    (folder / VALIDATION).write_text(json.dumps(seen, indent=1), encoding="utf-8")
-
-
-def read_validation(folder: Path) -> dict[str, Any]:
-    """What ``write_validation`` wrote; empty for a classifier saved without it."""
-    path = folder / VALIDATION
-    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    return found
-
-
-def offered_thresholds(folder: Path) -> dict[str, float]:
-    """Task -> the score below which the answer is ``unknown``, for those tasks that have one."""
-    path = folder / THRESHOLDS
-    found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    return {
-        task: float(chosen["unknown_below"])
-        for task, chosen in found.items()
-        if chosen["unknown_below"] is not None
-    }
-
-
-def read_thresholds(folder: Path) -> dict[str, float]:
-    """Task -> the score below which the answer is ``unknown``.
-
-    Raises:
-        ConfigError: none was chosen, or the wanted precision can't be reached by some task.
-    """
-    path = folder / THRESHOLDS
-    if not path.is_file():
-        raise ConfigError("--unknown-below chosen: this classifier holds no chosen threshold")
-    found = json.loads(path.read_text(encoding="utf-8"))
-    for task, chosen in found.items():
-        if chosen["unknown_below"] is None:
-            raise ConfigError(
-                f"--unknown-below chosen: on validation no threshold gave task {task!r} a "
-                f"precision of {chosen['wanted_precision']:g}; give a score instead"
-            )
-    return {task: float(chosen["unknown_below"]) for task, chosen in found.items()}
 
 
 @dataclass(frozen=True, kw_only=True)

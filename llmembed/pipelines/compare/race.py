@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from llmembed.contract import Classifier, Method
 from llmembed.pipelines.compare.recording import log_result
 from llmembed.pipelines.console import console
+from llmembed.pipelines.generators import asked_by
 
 if TYPE_CHECKING:
     from llmembed.contract import Runtime
@@ -24,10 +25,13 @@ if TYPE_CHECKING:
 
 @dataclass(kw_only=True)
 class Race:
-    """Runs methods one after another; knows what was spent.
+    """Runs methods one after another; knows what was spent. ``helpers``: methods that are fitted
+    for another's sake alone; they stand on no leaderboard and can't win.
 
     Texts are embedded once for all methods, before the first that reads a backbone: one pass, one
-    progress bar, one line. ``extraction_usd`` is what that took, in every such fit's cost again.
+    progress bar, one line. ``extraction_usd`` is what that took, in every such fit's cost
+    again; ``loading_usd`` what
+    making the backbones took, which is in none.
     """
 
     experiment: Experiment
@@ -36,8 +40,10 @@ class Race:
     runtime: Runtime
     parent: Run
     keeper: Keeper
+    helpers: frozenset[str] = frozenset()
     results: list[Result] = field(default_factory=list)
     extraction_usd: float | None = None
+    loading_usd: float = 0.0
     _start: float = field(default_factory=time.perf_counter)
 
     def run(self, methods: Sequence[Method], store: Callable[[Leaderboard], None]) -> Leaderboard:
@@ -54,10 +60,15 @@ class Race:
                 for seed in range(seeds[method.name]):
                     self.results.append(self._one(method, seed))
                     advance(f"{method.name}, seed {seed}")
-                board = Leaderboard(self.results)
+                board = Leaderboard(self.rivals)
                 self.keeper.keep_only(board.winner)
                 store(board)
-        return Leaderboard(self.results)
+        return Leaderboard(self.rivals)
+
+    @property
+    def rivals(self) -> list[Result]:
+        """The results of those that may win."""
+        return [result for result in self.results if result.method not in self.helpers]
 
     def _one(self, method: Method, seed: int) -> Result:
         """One fit, evaluated, logged and kept if it may win."""
@@ -65,7 +76,8 @@ class Race:
         from llmembed.metering import Prices
 
         skip = self._over_budget()
-        if skip is None and self.extraction_usd is None and self._reads_backbone(method):
+        reads = self.assembler.reads_backbone(method.name)
+        if skip is None and self.extraction_usd is None and reads:
             self._extract()
             skip = self._over_budget()
         fitted: list[Classifier] = []
@@ -78,6 +90,7 @@ class Race:
                 reporter_factory=lambda *_: run.reporter(),
                 prices=Prices(**self.experiment.prices.model_dump()),
                 wanted_precision=self.experiment.wanted_precision,
+                wanted_confidence=self.experiment.wanted_confidence,
                 time_limit_seconds=None if skip is None else -1.0,
                 on_fitted=lambda _, classifier: fitted.append(classifier),
             )
@@ -85,14 +98,12 @@ class Race:
                 result = replace(result, reason=skip)
             log_result(run, result, self.corpus, pictures=seed == 0)
             if result.status == "ok":
-                self.keeper.offer(result, fitted[0], run)
+                if method.name not in self.helpers:
+                    self.keeper.offer(result, fitted[0], run)
                 self.assembler.keep(method.name, seed, fitted[0])
             else:
                 run.outcome = "KILLED" if result.status == "skipped" else "FAILED"
         return result
-
-    def _reads_backbone(self, method: Method) -> bool:
-        return hasattr(method, "view") or hasattr(method, "views")
 
     def _extract(self) -> None:
         from llmembed.contract import Usage
@@ -100,12 +111,13 @@ class Race:
         from llmembed.metering import Prices
 
         texts = [text for part in self.corpus.splits.values() for text in part.texts]
-        usage = Usage()
+        usage, loading = Usage(), Usage()
         for spec in self.assembler.backbones():
             embedded = embed(spec, texts, self.runtime, keep=False)
             console().print(f"{spec.label}: {embedded.summary()}")
-            usage += embedded.usage
-        self.extraction_usd = Prices(**self.experiment.prices.model_dump()).cost(usage)
+            usage, loading = usage + embedded.usage, loading + embedded.loading
+        prices = Prices(**self.experiment.prices.model_dump())
+        self.extraction_usd, self.loading_usd = prices.cost(usage), prices.cost(loading)
 
     def _over_budget(self) -> str | None:
         """Why nothing more is started, or None. The embeddings' cost, borne by every fit that
@@ -119,11 +131,11 @@ class Race:
         shared = self.extraction_usd or 0.0
         prices = Prices(**self.experiment.prices.model_dump())
         # What language models took counts as it was paid, whatever became of the fit.
-        usd = shared + prices.cost(self.assembler.paid())
+        usd = shared + self.loading_usd + prices.cost(self.assembler.paid())
         usd += sum(
             result.cost_usd - (min(shared, result.cost_usd) if result.usage.tokens else 0.0)
             for result in self.results
-            if self.experiment.methods[result.method].generator_asked is None
+            if not asked_by(self.experiment, result.method)
         )
         if budget.seconds is not None and seconds > budget.seconds:
             return f"not started: the budget of {budget.seconds:g} s was spent"

@@ -4,25 +4,31 @@ from __future__ import annotations
 
 import json
 import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llmembed.embeddings.folder import Folder
+from llmembed.pipelines.console import console
 from llmembed.pipelines.corpus import described
 
 if TYPE_CHECKING:
-    from llmembed.evaluation import Leaderboard, Result
+    from llmembed.evaluation import Leaderboard, Result, Scores
     from llmembed.experiment import Experiment
     from llmembed.texts import Corpus
     from llmembed.tracking import Run
 
 
+WANTED = ("wanted_precision", "wanted_confidence")
+
+
 def log_corpus(run: Run, experiment: Experiment, corpus: Corpus) -> None:
     """The experiment as params and as a file, the corpus as data set inputs."""
     words = experiment.model_dump(mode="json")
-    run.params({key: words[key] for key in ("data", "views", "seeds", "wanted_precision")})
+    run.params({key: words[key] for key in ("data", "views", "seeds", *WANTED)})
     run.json(words, "experiment.json")
     for part, examples in corpus.splits.items():
         run.dataset(
@@ -52,28 +58,53 @@ def log_result(run: Run, result: Result, corpus: Corpus, *, pictures: bool) -> N
     if result.reason:
         run.describe(f"**{result.status}:** {result.reason}")
     for task, scores in (result.test or result.valid).items():
-        rows = [vars(row) for row in scores.per_class]
-        run.table(rows, f"per_class/{_plain(task)}.json")
+        with _by_product(f"the table of the classes of {task!r}"):
+            rows = [vars(row) for row in scores.per_class]
+            run.table(rows, f"per_class/{_plain(task)}.json")
+        if scores.pairs is not None and scores.confusion is None:
+            with _by_product(f"the confusion matrix of {task!r}"):
+                _log_confusion(run, task, scores)
         if pictures:
             _log_pictures(run, result, task)
+
+
+def _log_confusion(run: Run, task: str, scores: Scores) -> None:
+    """The matrix of more classes than ``result.json`` holds one of."""
+    assert scores.pairs is not None
+    with tempfile.TemporaryDirectory() as folder:
+        names = [row.name for row in scores.per_class]
+        path = scores.pairs.write(Path(folder, f"{_plain(task)}.npz"), names)
+        run.artifact(path, "confusion")
 
 
 def _log_pictures(run: Run, result: Result, task: str) -> None:
     from llmembed.evaluation import confusion_picture, coverage_picture, reliability_picture
 
     scores = (result.test or result.valid)[task]
+    draw: dict[str, Callable[[str], Path]] = {}
+    if scores.counted is not None:
+        draw["confusion"] = lambda path: confusion_picture(scores, path)
+    if task in result.selective:
+        curves = {result.label: result.selective[task]}
+        draw["coverage"] = lambda path: coverage_picture(curves, path)
+    if scores.reliability:
+        draw["reliability"] = lambda path: reliability_picture(scores, path)
     with tempfile.TemporaryDirectory() as folder:
-        start = Path(folder, _plain(task))
-        drawn: list[Path] = []
-        if scores.confusion:
-            drawn.append(confusion_picture(scores, f"{start}_confusion.png"))
-        if task in result.selective:
-            curves = {result.label: result.selective[task]}
-            drawn.append(coverage_picture(curves, f"{start}_coverage.png"))
-        if scores.reliability:
-            drawn.append(reliability_picture(scores, f"{start}_reliability.png"))
-        for path in drawn:
-            run.figure(path)
+        for name, drawn in draw.items():
+            with _by_product(f"the {name} picture of {task!r}"):
+                run.figure(drawn(f"{Path(folder, _plain(task))}_{name}.png"))
+
+
+@contextmanager
+def _by_product(what: str) -> Iterator[None]:
+    """A fit of hours is not lost with a picture of it: what can't be kept is said instead."""
+    from llmembed.tracking.privacy import masked
+
+    try:
+        yield
+    except Exception as error:
+        words = f"{what} was not kept: {type(error).__name__}: {masked(str(error))}"
+        console().print(words, style="yellow", markup=False, soft_wrap=True)
 
 
 def log_leaderboard(run: Run, board: Leaderboard) -> None:
@@ -83,7 +114,7 @@ def log_leaderboard(run: Run, board: Leaderboard) -> None:
     run.json(board.to_json(), "leaderboard.json")
     run.text(board.to_markdown(), "leaderboard.md")
     if any(row.shown for row in board.rows):
-        with tempfile.TemporaryDirectory() as folder:
+        with _by_product("the front picture"), tempfile.TemporaryDirectory() as folder:
             path = Path(folder, "front.png")
             front_picture(board, path)
             run.figure(path)
@@ -125,6 +156,7 @@ def figures(result: Result) -> dict[str, float | None]:
     found |= {
         "valid_mean": result.valid_value(),
         "seconds": usage.seconds,
+        "core_seconds": usage.core_seconds,
         "energy_joules": usage.energy_joules,
         "energy_joules_estimated": sum(usage.estimated_joules.values()),
         "cost_usd": result.cost_usd,

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Literal
 
 from llmembed.contract import Classifier, Stage, Usage
 from llmembed.errors import ConfigError, DataError, NoAnswerError
-from llmembed.pipelines.console import check_writable, console, write_json
+from llmembed.permissions import Allowed, loading
+from llmembed.pipelines.console import check_writable, console, say_assumed, write_json
 from llmembed.pipelines.predict.claim import check_apart, claim, clear, digest_of, identity_of
+from llmembed.pipelines.predict.outcome import Predicted, say
 from llmembed.pipelines.runtime import make_runtime, tracking_files
 
 if TYPE_CHECKING:
@@ -20,33 +21,7 @@ if TYPE_CHECKING:
 
 CHUNK_ROWS = 1024
 """Rows that are labelled at once and lost at most by a kill, for each actor."""
-REFUSED_SAID = 5
-"""Refused texts that are named on the terminal; --json names all."""
 FORMATS = (".csv", ".jsonl", ".parquet")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Predicted:
-    """What ``predict`` did: ``rows`` labelled in all, ``reused_rows`` of them by an earlier run;
-    ``bad_rows`` were set aside in ``quarantine``. ``unread_rows`` of all got no answer that could
-    be read: their label is empty; ``refused`` tells which of those labelled now were refused, and
-    why. ``unanswered_rows`` got no answer at all: the chunks they are in, ``open_rows`` rows, are
-    not among the labelled. ``paid``: what an endpoint was really asked now, at ``paid_usd``;
-    answers from the cache cost nothing."""
-
-    rows: int
-    reused_rows: int
-    bad_rows: int
-    unread_rows: int
-    unanswered_rows: int
-    open_rows: int
-    refused: tuple[str, ...]
-    seconds: float
-    usage: Usage
-    paid: Usage
-    paid_usd: float
-    output: str
-    quarantine: str
 
 
 def predict(
@@ -55,6 +30,8 @@ def predict(
     data: Sequence[str],
     text_column: str,
     output: str,
+    delimiter: str | None = None,
+    encoding: str | None = None,
     keep: Sequence[str] = (),
     scores: bool = False,
     unknown_below: float | Literal["chosen"] | None = None,
@@ -67,10 +44,14 @@ def predict(
     address: str | None = None,
     local: bool = False,
     json_path: str | None = None,
+    allowed: Allowed | None = None,
 ) -> Predicted:
     """Label every text of ``data`` with ``model`` and write ``output``: a file, or a folder of
-    parts, here or in an object store; columns of ``keep`` are handed on. ``unknown_below``: a
-    score, or ``chosen`` for the one chosen on validation for the experiment's wanted precision.
+    parts, here or in an object store; columns of ``keep`` are handed on. ``delimiter`` and
+    ``encoding``: of the files, where they don't tell (see ``texts.Form``). ``unknown_below``: a
+    score, or ``chosen`` for the one by which validation promises the experiment's wanted precision.
+    ``allowed``: what the classifier may do besides computing with its weights; what it then does is
+    said before anything is labelled.
 
     A classifier that asks an endpoint does so from this process alone, chunk by chunk, and every
     answer is kept among the files as it comes: killed and started again, nothing kept is paid
@@ -82,7 +63,7 @@ def predict(
         ConfigError: ``output`` has no known ending, or holds the labels of another run.
         DataError: ``data`` can't be read, or more than ``max_bad_fraction`` of its rows are bad;
             the labels of the others are then kept for the next run.
-        ModelError: ``model`` can't be found.
+        ModelError: ``model`` can't be found, or wants what was not allowed.
         NoAnswerError: some texts got no answer; ``output`` is not finished, what was answered is
             kept, and the same command asks only what is missing.
     """
@@ -93,9 +74,10 @@ def predict(
     from llmembed.pipelines.predict.labeller import Chunks, MakeLabeller
     from llmembed.pipelines.predict.parts import Parts
     from llmembed.pipelines.predict.writing import write_whole
-    from llmembed.texts import readers
+    from llmembed.texts import Form, readers
 
     start = time.perf_counter()
+    allowed = allowed or Allowed()
     suffix = PurePosixPath(output).suffix
     if suffix not in ("", *FORMATS):
         raise ConfigError(f"--output {output}: write {', '.join(FORMATS)} or a folder")
@@ -110,7 +92,10 @@ def predict(
     with make_runtime(files=files, address=address, local=local) as runtime:
         place = tracking_files(runtime.files)
         folder = find_classifier(model, files=place, tracking_uri=tracking_uri)
-        classifier = load(folder)
+        with loading(allowed) as granted:
+            classifier = load(folder)
+        for line in granted:
+            console().print(f"the classifier {line}", markup=False, soft_wrap=True)
         of_a_run, proviso = settings_of_a_run(
             classifier,
             folder,
@@ -122,10 +107,18 @@ def predict(
         if proviso is not None:
             console().print(proviso, style="yellow", soft_wrap=True)
         below = _thresholds(classifier, folder, unknown_below)
-        _check_columns(classifier, keep, scores)
+        _check_columns(classifier, keep, scores, below)
         parts = Parts(address=output if not suffix else f"{output}.parts")
         quarantine = f"{_absolute(output).rstrip('/')}.quarantine"
-        made = readers(list(data), text_column, CHUNK_ROWS, keep=keep, quarantine_folder=quarantine)
+        made = readers(
+            list(data),
+            text_column,
+            CHUNK_ROWS,
+            keep=keep,
+            quarantine_folder=quarantine,
+            form=Form(delimiter=delimiter, encoding=encoding),
+        )
+        say_assumed(console(), made)
         claim(
             parts,
             {
@@ -136,6 +129,7 @@ def predict(
                 "scores": scores,
                 "unknown_below": below,
                 "chunk_rows": CHUNK_ROWS,
+                **{k: v for k, v in (("delimiter", delimiter), ("encoding", encoding)) if v},
             },
         )
         done = frozenset(parts.names())
@@ -153,6 +147,7 @@ def predict(
             scores=scores,
             unknown_below=below,
             of_a_run=of_a_run,
+            allowed=allowed,
         )
         labeller = make() if paying else None
         # Whatever asks an endpoint shares one budget, one limit of calls at once and one cache.
@@ -193,7 +188,7 @@ def predict(
         output=output,
         quarantine=quarantine,
     )
-    _say(result)
+    say(result)
     told = {"usage": usage.to_json(), "paid": paid.to_json()}
     write_json(json_path, {**vars(result), **told})
     if missing:
@@ -214,12 +209,15 @@ def _thresholds(
     classifier: Classifier, folder: Path, unknown_below: float | Literal["chosen"] | None
 ) -> dict[str, float]:
     """Task -> the score below which the answer is ``unknown``."""
-    from llmembed.pipelines.compare.keeper import read_thresholds
+    from llmembed.pipelines.sidecars import read_thresholds
 
     if unknown_below is None:
         return {}
     if unknown_below == "chosen":
-        return read_thresholds(folder)
+        chosen, promises = read_thresholds(folder)
+        for words in promises:
+            console().print(words, soft_wrap=True, markup=False)
+        return chosen
     single = [task.name for task in classifier.tasks if task.kind == "single"]
     if not single:
         raise ConfigError("--unknown-below: only a task with exactly one class a text has it")
@@ -231,14 +229,24 @@ def _label_columns(classifier: Classifier) -> list[str]:
     from llmembed.pipelines.predict.labeller import answer_columns
 
     tasks = classifier.tasks
-    return [answer_columns(t, alone=len(tasks) == 1, scores=False)[0] for t in tasks]
+    alone = len(tasks) == 1
+    return [answer_columns(t, alone=alone, scores=False, abstains=False)[0] for t in tasks]
 
 
-def _check_columns(classifier: Classifier, keep: Sequence[str], scores: bool) -> None:
+def _check_columns(
+    classifier: Classifier, keep: Sequence[str], scores: bool, below: Mapping[str, float]
+) -> None:
     from llmembed.pipelines.predict.labeller import answer_columns
 
     tasks = classifier.tasks
-    ours = {c for t in tasks for c in answer_columns(t, alone=len(tasks) == 1, scores=scores)}
+    alone = len(tasks) == 1
+    ours = {
+        column
+        for task in tasks
+        for column in answer_columns(
+            task, alone=alone, scores=scores, abstains=below.get(task.name) is not None
+        )
+    }
     for name in keep:
         if name in ours:
             raise ConfigError(f"--keep {name}: the answers have a column of that name")
@@ -277,29 +285,3 @@ def _check_rows(rows: int, bad: int, allowed: float, data: Sequence[str], quaran
         )
     if not rows:
         raise DataError(f"{' '.join(data)}: no rows")
-
-
-def _say(result: Predicted) -> None:
-    out = console()
-    where = f" -> {result.output}" if not result.unanswered_rows else ""
-    out.print(f"labelled {result.rows:,} texts in {result.seconds:.1f} s{where}")
-    if result.open_rows:
-        out.print(f"{result.open_rows:,} texts are still to be labelled")
-    if result.reused_rows:
-        out.print(f"{result.reused_rows:,} of them were labelled by an earlier run")
-    if result.paid.calls or result.paid_usd:
-        tokens = result.paid.prompt_tokens + result.paid.completion_tokens
-        out.print(
-            f"asked in {result.paid.calls:,} calls and {tokens:,} tokens, "
-            f"about {result.paid_usd:.4g} USD"
-        )
-    if result.unread_rows:
-        out.print(f"{result.unread_rows:,} texts got no readable answer: their label is empty")
-    for words in result.refused[:REFUSED_SAID]:
-        out.print(f"refused: {words}", soft_wrap=True)
-    if len(result.refused) > REFUSED_SAID:
-        out.print(f"and {len(result.refused) - REFUSED_SAID:,} more were refused")
-    if result.bad_rows:
-        out.print(
-            f"{result.bad_rows:,} bad rows set aside in {result.quarantine}, with their reasons"
-        )

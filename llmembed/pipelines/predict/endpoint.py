@@ -8,6 +8,7 @@ from typing import Any
 
 from llmembed.contract import Classifier
 from llmembed.errors import ConfigError
+from llmembed.permissions import Allowed, loading
 
 
 def asked_by(classifier: Classifier) -> dict[str, Any] | None:
@@ -21,20 +22,24 @@ def asks_endpoint(classifier: Classifier) -> bool:
     return (asked_by(classifier) or {}).get("kind") == "endpoint"
 
 
-def load_for_run(folder: str | Path, of_a_run: Mapping[str, Any]) -> Classifier:
-    """The classifier of ``folder``; if it asks a language model, with ``of_a_run``: ``cache`` and,
-    of an endpoint, ``budget_usd``, ``budget_tokens`` and ``prices``."""
+def load_for_run(
+    folder: str | Path, of_a_run: Mapping[str, Any], allowed: Allowed | None = None
+) -> Classifier:
+    """The classifier of ``folder``, with what is ``allowed``; if it asks a language model, with
+    ``of_a_run``: ``cache`` and, of an endpoint, ``budget_usd``, ``budget_tokens`` and ``prices``.
+    """
     from llmembed.generation.building import build_generator
     from llmembed.methods import load
 
-    classifier = load(folder)
+    classifier = load(folder, allowed)
     described = asked_by(classifier)
     if described is None or not of_a_run:
         return classifier
     generator = build_generator({**described, **of_a_run})
-    with_it: Classifier = type(classifier).load(  # type: ignore[attr-defined]
-        Path(folder), generator=generator
-    )
+    with loading(allowed):
+        with_it: Classifier = type(classifier).load(  # type: ignore[attr-defined]
+            Path(folder), generator=generator
+        )
     return with_it
 
 

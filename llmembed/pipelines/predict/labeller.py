@@ -5,18 +5,18 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from llmembed.contract import Classifier, Prediction, Reader, Task, unanswered_rows
+from llmembed.contract import UNKNOWN, Classifier, Prediction, Reader, Task, unanswered_rows
+from llmembed.permissions import Allowed
 from llmembed.pipelines.predict.endpoint import load_for_run
 from llmembed.pipelines.predict.parts import Parts, part_name
 
-UNKNOWN = "unknown"
 COLUMNS = ("file", "index", "text")
 """What a labelled row is known by; ``index`` is its number in its file, from 0."""
 PART = "\x00part"
@@ -51,7 +51,7 @@ class Chunks:
 class MakeLabeller:
     """Picklable; makes the labeller inside a worker. ``content``: file name -> bytes of the
     classifier's folder, or None where ``folder`` itself can be read by every worker. ``keep``:
-    columns of the data handed on. ``of_a_run``: see ``answering.load_for_run``."""
+    columns of the data handed on. ``of_a_run`` and ``allowed``: see ``endpoint.load_for_run``."""
 
     folder: str
     content: Mapping[str, bytes] | None
@@ -60,6 +60,7 @@ class MakeLabeller:
     scores: bool
     unknown_below: Mapping[str, float]
     of_a_run: Mapping[str, Any] = field(default_factory=dict)
+    allowed: Allowed = field(default_factory=Allowed)
 
     @classmethod
     def of(
@@ -71,6 +72,7 @@ class MakeLabeller:
         scores: bool,
         unknown_below: Mapping[str, float],
         of_a_run: Mapping[str, Any],
+        allowed: Allowed,
     ) -> MakeLabeller:
         files = [path for path in folder.rglob("*") if path.is_file()]
         small = sum(path.stat().st_size for path in files) <= SHIP_AT_MOST
@@ -82,17 +84,23 @@ class MakeLabeller:
             scores=scores,
             unknown_below=unknown_below,
             of_a_run=of_a_run,
+            # Loaded where the command runs: what lay in that machine's cache may be fetched here.
+            allowed=replace(allowed, hub=True),
         )
 
     def __call__(self) -> Labeller:
         if self.content is None:
-            return Labeller(classifier=load_for_run(self.folder, self.of_a_run), settings=self)
+            return self._labeller(self.folder)
         with tempfile.TemporaryDirectory() as folder:
             for name, content in self.content.items():
                 path = Path(folder, name)
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(content)
-            return Labeller(classifier=load_for_run(folder, self.of_a_run), settings=self)
+            return self._labeller(folder)
+
+    def _labeller(self, folder: str) -> Labeller:
+        classifier = load_for_run(folder, self.of_a_run, self.allowed)
+        return Labeller(classifier=classifier, settings=self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,12 +152,13 @@ class Labeller:
         return pa.Table.from_pylist(done)
 
 
-def answer_columns(task: Task, *, alone: bool, scores: bool) -> list[str]:
-    """The names of the output columns of one task: ``label`` and ``score``, prefixed by the
-    task's name when there are several tasks."""
+def answer_columns(task: Task, *, alone: bool, scores: bool, abstains: bool) -> list[str]:
+    """The names of the output columns of one task: ``label``, ``score`` and, where it ``abstains``
+    below a threshold, ``abstained``; prefixed by the task's name when there are several tasks."""
     prefix = "" if alone else f"{task.name}_"
+    told = [f"{prefix}abstained"] if abstains else []
     named = [f"{prefix}score:{name}" for name in task.classes] if scores else []
-    return [f"{prefix}label", f"{prefix}score", *named]
+    return [f"{prefix}label", f"{prefix}score", *told, *named]
 
 
 def answers(
@@ -163,24 +172,31 @@ def answers(
     """The output columns of one task.
 
     ``single``: the class, null where the answer could not be read, and its score; below
-    ``unknown_below`` the class is ``unknown``. ``multi``: the list of classes and the largest
+    ``unknown_below`` the class is ``unknown`` and ``abstained`` true, which a class of that name
+    is not. ``multi``: the list of classes and the largest
     score. ``tokens``: the tags of the words and their scores, as lists.
     """
-    label_column, score_column, *class_columns = answer_columns(task, alone=alone, scores=scores)
+    abstains = task.kind == "single" and unknown_below is not None
+    label_column, score_column, *more = answer_columns(
+        task, alone=alone, scores=scores, abstains=abstains
+    )
+    class_columns = more[abstains:]
     best = None if prediction.scores is None else prediction.scores.max(axis=1)
     if task.kind == "multi":
         chosen = [[task.classes[i] for i in np.flatnonzero(row)] for row in prediction.labels]
         columns = {label_column: pa.array(chosen, pa.list_(pa.string()))}
     else:
         names = [None if label < 0 else task.classes[label] for label in prediction.labels]
-        if task.kind == "single" and unknown_below is not None and best is not None:
-            names = [
-                UNKNOWN if score < unknown_below else name
-                for name, score in zip(names, best, strict=True)
-            ]
+        below = np.zeros(len(names), dtype=bool)
+        if abstains and best is not None:
+            below = (best < unknown_below) & ~prediction.invalid  # no answer is not a doubt
+            names = [UNKNOWN if low else name for name, low in zip(names, below, strict=True)]
         columns = {label_column: pa.array(names, pa.string())}
-    if best is not None and prediction.scores is not None:
+    if best is not None:
         columns[score_column] = pa.array(best, pa.float32())
+    if abstains:
+        columns[more[0]] = pa.array(below)
+    if prediction.scores is not None:
         for index, column in enumerate(class_columns):
             columns[column] = pa.array(prediction.scores[:, index], pa.float32())
     if task.kind == "tokens":

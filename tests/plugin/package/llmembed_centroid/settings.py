@@ -21,10 +21,10 @@ class CentroidSettings(MethodSettings):
     def views_read(self, key: str, named: Mapping[str, str]) -> dict[str, str]:
         return {f"{key}.view": self.view}
 
-    def build(self, name: str, parts: Parts) -> Method:
+    def build(self, name: str, key: str, parts: Parts) -> Method:
         from llmembed_centroid.centroid import Centroid
 
-        view = parts.view(self.view, f"methods.{name}.view")
+        view = parts.view(self.view, f"{key}.view")
         return Centroid(name=name, view=view, sharpness=self.sharpness)
 
 
@@ -40,7 +40,16 @@ class CommitteeSettings(MethodSettings):
     def methods_needed(self) -> tuple[str, ...]:
         return (self.of,)
 
-    def build(self, name: str, parts: Parts) -> Method:
+    def build(self, name: str, key: str, parts: Parts) -> Method:
         from llmembed_centroid.committee import Committee
 
-        return Committee(name=name, fits=parts.fits(self.of, f"methods.{name}.of"))
+        return Committee(name=name, fits=parts.fits(self.of, f"{key}.of"))
+
+
+class UnbuildableSettings(MethodSettings):
+    """A field of a kind that pydantic knows nothing of."""
+
+    kind: Literal["unbuildable"]
+    cost: ClassVar[int] = 1
+    classifier: ClassVar[str] = "llmembed_centroid.centroid:CentroidClassifier"
+    parts: Elsewhere  # noqa: F821

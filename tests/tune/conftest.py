@@ -1,0 +1,1 @@
+"""What sweeps' tests share lies here: small data, and programs to be killed."""
