@@ -98,12 +98,26 @@ class Prediction:
     ``labels``: as in ``Examples.labels``, -1 where an answer could not be read (``single``,
     ``tokens``). ``scores``: float32 (N, C) in [0, 1], for ``tokens`` (W, C), or None where the
     method has none. ``invalid``: bool (N,). ``offsets``: int64 (N + 1,), only for ``tokens``.
+    ``unanswered``: bool (N,), the invalid rows to which no answer was ever given (an endpoint was
+    away), so that they say nothing of the classifier; None where all were answered.
     """
 
     labels: npt.NDArray[Any]
     scores: npt.NDArray[np.float32] | None
     invalid: npt.NDArray[np.bool_]
     offsets: npt.NDArray[np.int64] | None = None
+    unanswered: npt.NDArray[np.bool_] | None = None
+
+
+def unanswered_rows(predictions: Mapping[str, Prediction]) -> npt.NDArray[np.bool_]:
+    """The rows, bool (N,), that some task of ``predictions`` got no answer to."""
+    import numpy as np
+
+    found = np.zeros(len(next(iter(predictions.values())).invalid), dtype=np.bool_)
+    for each in predictions.values():
+        if each.unanswered is not None:
+            found |= each.unanswered
+    return found
 
 
 class Reporter(Protocol):

@@ -11,6 +11,7 @@
     │   └── BudgetError         the next call could exceed a budget in USD or tokens
     ├── StoreError              a store does not match what is asked of it, or its disk is full
     ├── CollapseError           a fit answers one class only, whatever the text
+    ├── NoAnswerError           a language model's endpoint gave no answer; asking again may help
     └── WorkerError             a worker failed for good; its own words are in the message
 
 Each message is one sentence that says what was wrong, where, and what would be right.
@@ -51,6 +52,15 @@ class StoreError(LlmembedError):
 
 class CollapseError(LlmembedError):
     """A fit answers one class only, whatever the text."""
+
+
+class NoAnswerError(LlmembedError):
+    """A language model's endpoint gave no answer; what was answered is kept, and asking again may
+    help, after ``wait_seconds`` where it said so."""
+
+    def __init__(self, message: str, *, wait_seconds: float | None = None) -> None:
+        super().__init__(message)
+        self.wait_seconds = wait_seconds
 
 
 class WorkerError(LlmembedError):

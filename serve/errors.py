@@ -6,6 +6,11 @@ The shape ``{error, error_type}`` is Text Embeddings Inference's; below /v1/ ``e
 
 from __future__ import annotations
 
+import math
+
+AWAY_SECONDS = 5
+"""When to come again where an endpoint does not say it."""
+
 
 class RequestError(Exception):
     """A request that gets no answer but a reason."""
@@ -64,6 +69,17 @@ class UnavailableError(RequestError):
 
     status, error_type = 503, "unhealthy"
     headers = {"Retry-After": "1"}  # noqa: RUF012 - read only
+
+
+class AwayError(RequestError):
+    """The endpoint of a served language model gave no answer to ``texts`` of a request's."""
+
+    status, error_type = 503, "backend"
+
+    def __init__(self, words: str, *, texts: int, wait_seconds: float | None = None) -> None:
+        super().__init__(words)
+        self.texts = texts
+        self.headers = {"Retry-After": str(max(1, math.ceil(wait_seconds or AWAY_SECONDS)))}
 
 
 class LateError(RequestError):

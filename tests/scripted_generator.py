@@ -14,6 +14,10 @@ from llmembed.generation import Answer, Message, Prompt, Sampling
 Rule = Callable[[Prompt, Sampling], Any]
 
 
+class Cut(str):
+    """An answer that was cut at its longest."""
+
+
 def whole(prompt: Prompt) -> str:
     return "\n".join(message.content for message in prompt)
 
@@ -63,7 +67,7 @@ class Scripted:
             text, logprobs = given if isinstance(given, tuple) else (given, None)
             answer = Answer(
                 text=text,
-                finish="stop",
+                finish="length" if isinstance(text, Cut) else "stop",
                 prompt_tokens=tokens,
                 completion_tokens=len(text.split()),
                 logprobs=logprobs if sampling.logprobs else None,

@@ -29,13 +29,15 @@ from llmembed.evaluation.coverage import WANTED_CONFIDENCE
 from llmembed.evaluation.latency import measure_latency
 from llmembed.evaluation.metrics import Scores, score
 from llmembed.evaluation.provenance import plain, settings_of, versions
-from llmembed.evaluation.result import Calibration, Result
+from llmembed.evaluation.result import Calibration, Result, Status
 from llmembed.evaluation.selective import Answered, answered_when_sure
 from llmembed.metering import Meter, Prices
 
 if TYPE_CHECKING:
     from llmembed.texts import Corpus
 
+UNREADABLE = 0.9
+"""The share of unreadable answers from which a fit counts as failed, as one that collapsed."""
 OnFitted = Callable[[Result, Classifier], None]
 """Called with each result and its classifier, to save or register it."""
 
@@ -77,8 +79,9 @@ def evaluate(
     """Fit ``method`` once for each seed and score it; one result a fit.
 
     Selection never reads test: thresholds and temperature come from validation, and test is
-    predicted once by each fitted classifier. A method that can't do the task, collapses or loses
-    its workers for good gives a failed result with its reason, and the rest goes on. A
+    predicted once by each fitted classifier. A method that can't do the task, collapses, can't be
+    read or loses its workers for good gives a failed result with its reason, and the rest goes on;
+    one that was left without some answers gives an incomplete one. A
     deterministic method is fitted once. When ``time_limit_seconds`` are spent no further fit is
     started, and what is left is recorded as skipped (one already running is not cut short).
     """
@@ -122,7 +125,11 @@ def evaluate(
             )
             continue
         texts = (corpus.test or corpus.valid).texts
-        latency, note = measure_latency(classifier, texts, budget_seconds=latency_budget_seconds)
+        latency, note = None, None
+        if result.status != "incomplete":  # it may be waited for in vain
+            latency, note = measure_latency(
+                classifier, texts, budget_seconds=latency_budget_seconds
+            )
         result = replace(
             result,
             cost_usd=prices.cost(result.usage),
@@ -170,6 +177,7 @@ def _scored(
     wanted: tuple[float, float],
 ) -> Result:
     on_valid = classifier.predict(corpus.valid.texts, runtime)
+    complaints = tuple(getattr(classifier, "complaints", ()))
     asks = isinstance(classifier, Asking) and not classifier.fit_reads_validation
     valid_usage = classifier.predict_usage if asks else Usage()  # type: ignore[attr-defined]
     valid = _scores(corpus.tasks, corpus.valid, on_valid)
@@ -183,18 +191,17 @@ def _scored(
         usage = classifier.predict_usage if metered else meter.usage  # type: ignore[attr-defined]
         test = _scores(corpus.tasks, corpus.test, on_test)
     told = tuple(getattr(classifier, "notes", ()))
-    collapsed = [
-        f"task {name!r} is answered {scores.collapsed!r} whatever the text"
-        for name, scores in valid.items()
-        if scores.collapsed is not None
-    ]
+    if test:
+        told += tuple(f"on validation: {words}" for words in complaints)
+        complaints += tuple(getattr(classifier, "complaints", ()))
+    status, reason = _judged(valid, test, complaints)
     judged = corpus.valid if corpus.test is None else corpus.test
     answers = on_valid if on_test is None else on_test
     scored = [task for task in corpus.tasks if answers[task.name].scores is not None]
     return replace(
         blank,
-        status="failed" if collapsed else "ok",
-        reason="; ".join(collapsed) or None,
+        status=status,
+        reason=reason,
         valid=valid,
         test=test,
         intervals={
@@ -228,6 +235,34 @@ def _scored(
         chosen=plain(getattr(classifier, "chosen", {})),
         notes=told,
     )
+
+
+def _judged(
+    valid: Mapping[str, Scores], test: Mapping[str, Scores], complaints: Sequence[str]
+) -> tuple[Status, str | None]:
+    """Whether what was answered is to be believed; ``complaints``: what the asked model said."""
+    said = f" ({complaints[0]})" if complaints else ""
+    missing = [
+        f"{max(s.unanswered for s in scores.values()):,} of "
+        f"{max(s.examples for s in scores.values()):,} {part} questions got no answer"
+        for part, scores in (("validation", valid), ("test", test))
+        if any(s.unanswered for s in scores.values())
+    ]
+    if missing:
+        return "incomplete", f"{' and '.join(missing)}{said}; the same command asks these again"
+    unsound = [
+        f"task {name!r} is answered {scores.collapsed!r} whatever the text"
+        for name, scores in valid.items()
+        if scores.collapsed is not None
+    ]
+    for name, scores in valid.items():
+        unread, answers = scores.unreadable
+        if unread and unread >= UNREADABLE * answers:
+            unsound.append(
+                f"{unread:,} of {answers:,} validation answers to task {name!r} could not be read"
+                + said
+            )
+    return "failed" if unsound else "ok", "; ".join(unsound) or None
 
 
 def _scores(

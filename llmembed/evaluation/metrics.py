@@ -41,6 +41,7 @@ class Scores:
     None of more than ``WHOLE_UP_TO`` classes. ``pairs``: the same counts of however many classes,
     those that are not 0; kept while the scores are in memory, not in their JSON.
     ``collapsed``: the class that is answered to every text although the truth has several.
+    ``unanswered``: texts to which no answer ever came; they count as wrong, too.
     """
 
     task: str
@@ -53,7 +54,15 @@ class Scores:
     confusion: tuple[tuple[int, ...], ...] | None = None
     reliability: Reliability | None = None
     collapsed: str | None = None
+    unanswered: int = 0
     pairs: Confusion | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def unreadable(self) -> tuple[int, int]:
+        """How many of how many answers that came could not be read."""
+        return round(self.invalid_rate * self.examples) - self.unanswered, (
+            self.examples - self.unanswered
+        )
 
     @property
     def value(self) -> float:
@@ -118,6 +127,7 @@ def score(task: Task, truth: npt.NDArray[Any], prediction: Prediction) -> Scores
         pairs=pairs,
         reliability=bins,
         collapsed=collapsed_class(task, truth, prediction),
+        unanswered=0 if prediction.unanswered is None else int(prediction.unanswered.sum()),
     )
 
 

@@ -11,7 +11,9 @@ from llmembed.evaluation.bootstrap import Interval
 from llmembed.evaluation.coverage import CoverageCurve, Threshold
 from llmembed.evaluation.metrics import Scores
 
-Status = Literal["ok", "failed", "skipped"]
+Status = Literal["ok", "incomplete", "failed", "skipped"]
+STOPPED = ("failed", "incomplete", "skipped")
+"""How the status of a row begins that can't win."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,8 +67,9 @@ class Result:
 
     ``valid``, ``test``, ``intervals``, ``selective`` and ``calibration`` go by task. ``label``
     names the method with its settings and is the row's name on the leaderboard; ``chosen`` is what
-    the fit itself chose on validation. ``status`` is
-    ``failed`` or ``skipped`` with a ``reason``; a collapsed fit keeps its scores. ``partial``: in
+    the fit itself chose on validation. ``status`` is ``failed``, ``skipped`` or, where some texts
+    never got an answer, ``incomplete``, with a ``reason``; a collapsed or incomplete fit keeps its
+    scores. ``partial``: in
     what the corpus falls short of the official data. ``machinery_only``: the method ran on stand-in
     weights, so its figures show that it runs and nothing else. ``fit_usage``: of fitting, or of all
     that was done until it failed; ``valid_usage``: of answering the validation texts where fitting

@@ -8,7 +8,7 @@ from statistics import fmean, stdev
 from typing import Any
 
 from llmembed.evaluation.bootstrap import Interval
-from llmembed.evaluation.result import Result
+from llmembed.evaluation.result import STOPPED, Result
 from llmembed.metering.prices import JOULES_PER_KWH
 
 
@@ -32,7 +32,7 @@ class Row:
     bootstrap bounds. ``seconds``, ``core_seconds`` (of processor time), energy, cost, tokens and
     calls are a fit's, its answers' to the validation and test texts, cached embeddings and answers
     included (of a failed fit: what was done until then); means over seeds. ``status``: ``ok``,
-    ``2 of 3 seeds``, ``failed: reason`` or ``skipped: reason``.
+    ``2 of 3 seeds``, ``incomplete: reason``, ``failed: reason`` or ``skipped: reason``.
     """
 
     label: str
@@ -62,8 +62,8 @@ class Row:
 
     @property
     def eligible(self) -> bool:
-        """Whether it may win: fitted, on no seed failed, on real weights."""
-        stopped = self.status.startswith(("failed", "skipped"))
+        """Whether it may win: fitted, on no seed failed or incomplete, on real weights."""
+        stopped = self.status.startswith(STOPPED)
         return self.valid_mean is not None and not stopped and not self.machinery_only
 
     @property
@@ -78,9 +78,9 @@ class Row:
 
 def row_of(group: Sequence[Result]) -> Row:
     """One row of the results that differ in seed alone; figures are those of the sound ones, or
-    where none is, those that the failed ones left (a collapsed fit has scores)."""
+    where none is, those that the others left (a collapsed or incomplete fit has scores)."""
     sound = [result for result in group if result.status == "ok"]
-    told = sound or [result for result in group if result.status == "failed"]
+    told = sound or [result for result in group if result.status in ("failed", "incomplete")]
     first = group[0]
     valid = _by_task(told, lambda result: result.valid)
     test = _by_task(told, lambda result: result.test)
@@ -126,10 +126,10 @@ def row_of(group: Sequence[Result]) -> Row:
 
 
 def _status(group: Sequence[Result], sound: Sequence[Result]) -> str:
-    failed = [result for result in group if result.status == "failed"]
-    if failed:
-        share = f" on {len(failed)} of {len(group)} seeds" if sound else ""
-        return f"failed{share}: {failed[0].reason}"
+    for status in ("failed", "incomplete"):
+        if such := [result for result in group if result.status == status]:
+            share = f" on {len(such)} of {len(group)} seeds" if len(such) < len(group) else ""
+            return f"{status}{share}: {such[0].reason}"
     if not sound:
         return f"skipped: {group[0].reason}"
     return "ok" if len(sound) == len(group) else f"{len(sound)} of {len(group)} seeds"

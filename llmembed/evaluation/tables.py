@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
-from llmembed.evaluation.result import Result
+from llmembed.evaluation.result import STOPPED, Result
 from llmembed.evaluation.rows import Row, Spread
 from llmembed.evaluation.selective import promise
 
@@ -133,7 +133,7 @@ def provisos(board: Board) -> list[str]:
         for task, selective in result.selective.items() if result else ():
             lines.append(f"{winner.label}, {task}: {promise(selective)}.")
     elif board.rows:
-        lines.append("No winner: no row is fitted, sound and on real weights.")
+        lines.append("No winner: no row is fitted, sound, complete and on real weights.")
     if any(row.energy_is_estimated for row in board.rows):
         lines.append(
             "~ energy, and its cost, are estimates, not measured: of declared power, or a share "
@@ -153,7 +153,7 @@ def provisos(board: Board) -> list[str]:
 
 def _until_then(row: Row) -> str:
     """What a failed row asked a language model for, all the same."""
-    if row.seeds or not row.calls:
+    if row.seeds or not row.calls or not row.status.startswith("failed"):
         return ""
     return (
         f" Until then it took {_count(row.calls)} calls, {_count(row.tokens)} tokens and "
@@ -162,7 +162,7 @@ def _until_then(row: Row) -> str:
 
 
 def _state(row: Row) -> str:
-    if row.status.startswith(("failed", "skipped")):
+    if row.status.startswith(STOPPED):
         return row.status.partition(":")[0]
     if row.machinery_only:
         return "machinery only"

@@ -21,8 +21,14 @@ class GeneratorSettings(Settings):
     )
     concurrency: int = Field(16, ge=1, le=1024, description="calls at once")
     timeout_seconds: float = Field(60, gt=0)
-    retries: int = Field(5, ge=0, le=20)
+    retries: int = Field(5, ge=0, le=20, description="after failures, not after rate limits")
     give_up_after: int = Field(20, ge=1, description="calls in a row without an answer end the run")
+    patience_seconds: float = Field(
+        600, ge=0, description="for so long rate limits are waited for while nothing is answered"
+    )
+    cache: Literal["on", "off", "refresh"] = Field(
+        "on", description="of answers; refresh: ask everything once more and keep that instead"
+    )
     budget_usd: float | None = Field(None, gt=0, description="stop before this is exceeded")
     budget_tokens: int | None = Field(None, gt=0)
     context: int | None = Field(None, ge=16, description="tokens of prompt and answer together")
@@ -40,6 +46,12 @@ class GeneratorSettings(Settings):
     chunk_prompts: int = Field(64, ge=1, description="prompts answered before they are kept")
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     machinery_only: str | None = Field(None, description="why figures say nothing of accuracy")
+
+    @field_validator("cache", mode="before")
+    @classmethod
+    def _word(cls, value: Any) -> Any:
+        # YAML reads the words on and off as true and false.
+        return {True: "on", False: "off"}.get(value, value) if isinstance(value, bool) else value
 
     @field_validator("api_key_env")
     @classmethod
@@ -64,8 +76,9 @@ class GeneratorSettings(Settings):
         return url
 
     def described(self) -> dict[str, Any]:
-        """As ``generation.building.build_generator`` takes it: what was set."""
+        """As ``generation.building.build_generator`` takes it: what was set, but for ``cache``,
+        whose place is the run's."""
         kind = "local" if self.base_url is None else "endpoint"
-        told = self.model_dump(exclude_unset=True)
+        told = self.model_dump(exclude_unset=True, exclude={"cache"})
         kept = {k: v for k, v in told.items() if v is not None or k == "api_key_env"}
         return {"kind": kind, **kept}

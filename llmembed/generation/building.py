@@ -37,7 +37,9 @@ KINDS: dict[str, tuple[str, ...]] = {
         "timeout_seconds",
         "retries",
         "give_up_after",
+        "patience_seconds",
         "cache",
+        "refresh",
         "budget_usd",
         "budget_tokens",
         "prices",
@@ -55,6 +57,7 @@ KINDS: dict[str, tuple[str, ...]] = {
         "batch_tokens",
         "chunk_prompts",
         "cache",
+        "refresh",
         "machinery_only",
         "backend",
         "adapter",
@@ -63,7 +66,7 @@ KINDS: dict[str, tuple[str, ...]] = {
 }
 """Kind of generator -> what its description may hold."""
 
-OF_A_RUN = ("cache", "budget_usd", "budget_tokens", "prices")
+OF_A_RUN = ("cache", "refresh", "budget_usd", "budget_tokens", "prices")
 """What belongs to one run on one machine and is not saved with a classifier."""
 
 
@@ -194,7 +197,7 @@ def _make(settings: Mapping[str, Any], budget: Budget | None) -> Generator:
     if settings.get("cache"):
         from llmembed.generation.cache import ResponseCache
 
-        given["cache"] = ResponseCache(settings["cache"])
+        given["cache"] = ResponseCache(settings["cache"], refresh=bool(settings.get("refresh")))
     if settings["kind"] == "local":
         from llmembed.generation.local import LocalGenerator
 

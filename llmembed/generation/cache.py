@@ -77,12 +77,16 @@ class ResponseCache:
     """A SQLite file of answers; several processes and threads may share it.
 
     Prompts are not in it, only their digests, and no key or header ever is. An answer is on disk
-    when ``put`` returns. It must lie on a local disk: SQLite's log needs shared memory. Raises
-    ``StoreError`` where the file is no cache, was written by another version, or can't be written.
+    when ``put`` returns. ``refresh``: what earlier runs kept is passed by and written over, so that
+    everything is asked once more. It must lie on a local disk: SQLite's log needs shared memory.
+    Raises ``StoreError`` where the file is no cache, was written by another version, or can't be
+    written.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, *, refresh: bool = False) -> None:
         self.path = Path(path)
+        self._refresh = refresh
+        self._renewed: set[str] = set()
         self._lock = threading.RLock()
         self._connection: sqlite3.Connection | None = None
         self._process = 0
@@ -108,12 +112,14 @@ class ResponseCache:
             for key, text, finish, prompt_tokens, completion_tokens, logprobs, usage in (
                 self._rows("answers", columns, keys)
             )
+            if text.strip()  # earlier versions kept empty answers, too
         }
 
     def put(self, model: str, given: Mapping[str, Given]) -> None:
-        """Keep answers by key; one already kept stays. Failed ones are left out."""
+        """Keep the lasting answers by key; one already kept stays, unless it is to be refreshed."""
         self._insert(
-            "INSERT OR IGNORE INTO answers VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "answers",
+            "trim(text, char(9, 10, 13, 32)) = ''",
             [
                 (
                     key,
@@ -127,7 +133,7 @@ class ResponseCache:
                     time.time(),
                 )
                 for key, one in given.items()
-                if one.answer.finish != "failed"
+                if one.answer.lasting
             ],
         )
 
@@ -139,7 +145,8 @@ class ResponseCache:
 
     def put_scores(self, model: str, scored: Mapping[str, Scored]) -> None:
         self._insert(
-            "INSERT OR IGNORE INTO scores VALUES (?, ?, ?, ?, ?)",
+            "scores",
+            "0",
             [
                 (
                     key,
@@ -164,7 +171,7 @@ class ResponseCache:
                 self._connection = None
 
     def _rows(self, table: str, columns: str, keys: Iterable[str]) -> list[tuple[Any, ...]]:
-        wanted = [*keys]
+        wanted = [key for key in keys if not self._refresh or key in self._renewed]
         rows: list[tuple[Any, ...]] = []
         for start in range(0, len(wanted), _KEYS_AT_ONCE):
             some = wanted[start : start + _KEYS_AT_ONCE]
@@ -175,10 +182,20 @@ class ResponseCache:
                 )
         return rows
 
-    def _insert(self, statement: str, rows: Sequence[tuple[Any, ...]]) -> None:
-        if rows:
-            with self._open() as connection, connection:
-                connection.executemany(statement, rows)
+    def _insert(self, table: str, worthless: str, rows: Sequence[tuple[Any, ...]]) -> None:
+        """``worthless``: the condition under which a row already kept is written over."""
+        if not rows:
+            return
+        with self._open() as connection, connection:
+            if self._refresh:
+                old = [(row[0],) for row in rows if row[0] not in self._renewed]
+                connection.executemany(f"DELETE FROM {table} WHERE key = ?", old)
+                self._renewed.update(row[0] for row in rows)
+            else:
+                keys = [(row[0],) for row in rows]
+                connection.executemany(f"DELETE FROM {table} WHERE key = ? AND {worthless}", keys)
+            marks = ",".join("?" * len(rows[0]))
+            connection.executemany(f"INSERT OR IGNORE INTO {table} VALUES ({marks})", rows)
 
     @contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:

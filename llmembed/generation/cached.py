@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from math import isnan
+from math import isfinite
 from typing import Any
 
 from llmembed.contract import Runtime, Usage
@@ -28,6 +28,7 @@ class CachedGenerator(ABC):
     def __init__(self, cache: ResponseCache | None) -> None:
         self.cache = cache
         self._accounts = Accounts()
+        self._has_answered = False
 
     @property
     @abstractmethod
@@ -78,13 +79,15 @@ class CachedGenerator(ABC):
 
         An endpoint is asked from this process, also with a runtime. Raises ``BudgetError``;
         ``UserError`` where it refuses for good (``ConfigError`` for the key, ``ModelError`` where
-        it has no such model or ``give_up_after`` calls in a row got no answer); of a local model
+        it has no such model); ``NoAnswerError`` where ``give_up_after`` calls in a row got no
+        answer, or its limits let none through for ``patience_seconds``; of a local model
         ``UserError`` where a prompt and its longest answer do not fit the context, and
         ``WorkerError``."""
         identity = self.identity_on(runtime)
         keys = [answer_key(identity, prompt, sampling) for prompt in prompts]
         distinct = dict(zip(keys, prompts, strict=True))
         given = self.cache.get(distinct) if self.cache is not None else {}
+        self._has_answered |= bool(given)
         for one in given.values():
             self._accounts.add(one.usage, cached=True)
 
@@ -116,6 +119,7 @@ class CachedGenerator(ABC):
         """Those of ``keys`` that the cache holds, and what keeps others there beside them; one
         that is no number is not kept in the cache."""
         scored = self._scores_kept(keys)
+        self._has_answered |= bool(scored)
         for one in scored.values():
             self._accounts.add(one.usage, cached=True)
 
@@ -123,7 +127,7 @@ class CachedGenerator(ABC):
             for one in fresh.values():
                 self._accounts.add(one.usage, cached=False)
             if self.cache is not None:
-                sound = {k: one for k, one in fresh.items() if not any(map(isnan, one.scores))}
+                sound = {k: one for k, one in fresh.items() if all(map(isfinite, one.scores))}
                 self.cache.put_scores(self.name, sound)
             scored.update(fresh)
 

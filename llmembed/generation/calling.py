@@ -1,27 +1,23 @@
-"""Many calls of one endpoint at once: reserve, send, retry, settle."""
+"""Many calls of one endpoint at once: reserve, send, wait or retry, settle."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import random
-import threading
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
+import time
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from llmembed.errors import BudgetError, LlmembedError, ModelError
+from llmembed.errors import BudgetError, LlmembedError, NoAnswerError, UserError
 from llmembed.generation.budget import Budget, Reservation
+from llmembed.generation.pacing import Pace, backoff
 from llmembed.generation.refusals import Refusal, refusal_of
 
 logger = logging.getLogger(__name__)
 
 R = TypeVar("R")
-
-FIRST_WAIT_SECONDS = 0.5
-LONGEST_WAIT_SECONDS = 30.0
-LONGEST_RETRY_AFTER_SECONDS = 600.0
-"""An endpoint that asks for more is taken at this."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,17 +34,30 @@ class Call:
 
 @dataclass(frozen=True, kw_only=True)
 class Reply(Generic[R]):
-    """What was read from one response, and the tokens the endpoint counted."""
+    """What was read from one response, and the tokens the endpoint counted. ``refused``: the value
+    says that there is no answer to this prompt."""
 
     value: R
     prompt_tokens: int
     completion_tokens: int
+    refused: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Missed:
+    """Why a call has no reply. ``refused``: the endpoint would not take this prompt, and asking
+    again does not help."""
+
+    reason: str
+    refused: bool = False
+    error: LlmembedError | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """``retries``: further tries after the first. ``give_up_after``: so many calls in a row that
-    got no answer after all their tries end the run."""
+    """``retries``: further tries after the first, those refused for the rate not counted.
+    ``give_up_after``: so many calls in a row that got no answer after all their tries end the run,
+    and so many refusals before anything was answered."""
 
     concurrency: int
     timeout_seconds: float
@@ -58,17 +67,20 @@ class Limits:
 
 @dataclass(kw_only=True)
 class Unanswered:
-    """Calls of one endpoint that got no answer since the last that did, over all its runs."""
+    """Calls of one endpoint over all its runs: ``in_a_row`` got no answer since the last that did;
+    ``refused`` were refused before anything was ``answered``, now or in an earlier run."""
 
     in_a_row: int = 0
+    refused: int = 0
+    answered: bool = False
 
 
 class Calls(Generic[R]):
     """All calls of one run, in one asyncio loop.
 
     ``send`` takes a client and a request and returns the response's JSON; ``read`` makes a
-    ``Reply`` of it or raises ``UnreadableError``; ``done`` is told of each reply, or of the reason
-    why there is none, as it comes. ``secret`` is struck out of whatever an endpoint says.
+    ``Reply`` of it or raises ``UnreadableError``; ``done`` is told of each reply, or of why there
+    is none, as it comes. ``secret`` is struck out of whatever an endpoint says.
     """
 
     def __init__(
@@ -77,25 +89,28 @@ class Calls(Generic[R]):
         client: Callable[[], Any],
         send: Callable[[Any, dict[str, Any]], Awaitable[Any]],
         read: Callable[[Any, Call], Reply[R]],
-        done: Callable[[Call, Reply[R] | None, str | None], None],
+        done: Callable[[Call, Reply[R] | None, Missed | None], None],
         budget: Budget,
         limits: Limits,
+        pace: Pace,
         unanswered: Unanswered,
         endpoint: str,
         key_variable: str | None,
         secret: str | None,
     ) -> None:
         self._client, self._send, self._read, self._done = client, send, read, done
-        self._budget, self._limits, self._unanswered = budget, limits, unanswered
+        self._budget, self._limits, self._pace = budget, limits, pace
+        self._unanswered = unanswered
         self._endpoint, self._key_variable, self._secret = endpoint, key_variable, secret
         self._stopped: LlmembedError | None = None
         self._under_way = 0
-        self._resume_at = 0.0
+        self._said_limited = False
 
     async def run(self, calls: Sequence[Call]) -> None:
         """Returns when all are done. Raises what stopped the run, after the calls then under way
         have ended: they are paid for."""
         self._freed = asyncio.Event()
+        self._pace.begin()
         waiting = iter(calls)
         async with self._client() as client:
             workers = [
@@ -116,44 +131,99 @@ class Calls(Generic[R]):
             if self._stopped is not None:
                 return
             try:
-                reply, reason = await self._try(client, call)
+                reply, missed = await self._try(client, call)
             except LlmembedError as error:
                 self._stop(error)
                 return
-            if reply is not None:
-                self._unanswered.in_a_row = 0
-            elif self._stopped is not None:
+            if reply is None and self._stopped is not None:
                 return
-            else:
-                self._unanswered.in_a_row += 1
-            self._done(call, reply, reason)
-            if self._unanswered.in_a_row >= self._limits.give_up_after:
+            self._done(call, reply, missed)
+            self._count(reply, missed)
+
+    def _count(self, reply: Reply[R] | None, missed: Missed | None) -> None:
+        """Stop where the endpoint answers nobody."""
+        counts, most = self._unanswered, self._limits.give_up_after
+        refused = reply.refused if reply is not None else None
+        if missed is not None and missed.refused:
+            refused = missed.reason
+        if reply is not None and refused is None:
+            counts.answered = True
+        if missed is None or (missed.refused and missed.error is None):
+            counts.in_a_row = 0
+        else:
+            counts.in_a_row += 1
+        if refused is not None and not counts.answered:
+            counts.refused += 1
+            if counts.refused >= most:
                 self._stop(
-                    ModelError(
-                        f"{self._endpoint} gave no answer to {self._unanswered.in_a_row} calls in "
-                        f"a row, the last because {reason}; what was answered is kept"
+                    UserError(
+                        f"{self._endpoint} refuses the first {counts.refused} prompts, the last "
+                        f"because {refused}"
                     )
                 )
+        if missed is not None and counts.in_a_row >= most:
+            self._stop(
+                missed.error
+                or NoAnswerError(
+                    f"{self._endpoint} gave no answer to {counts.in_a_row} calls in a row, the "
+                    f"last because {missed.reason}; what was answered is kept"
+                )
+            )
 
     def _stop(self, error: LlmembedError) -> None:
         self._stopped = self._stopped or error
         self._free()
 
-    async def _try(self, client: Any, call: Call) -> tuple[Reply[R] | None, str | None]:
-        reason = None
-        for attempt in range(self._limits.retries + 1):
-            await self._pause()
+    async def _try(self, client: Any, call: Call) -> tuple[Reply[R] | None, Missed | None]:
+        tries, limited = 0, 0
+        while True:
+            await self._turn()
             if self._stopped is not None:
-                break
+                return None, None
+            sent_at = time.monotonic()
             reply, refusal = await self._once(client, call)
             if refusal is None:
+                self._pace.answered()
                 return reply, None
+            if refusal.limited:
+                self._limited(sent_at, refusal, limited)
+                limited += 1
+                continue
+            if refusal.of_text and (refusal.error is None or self._unanswered.answered):
+                return None, Missed(reason=refusal.reason, refused=True, error=refusal.error)
             if refusal.error is not None:
                 raise refusal.error
-            reason = refusal.reason
-            if attempt < self._limits.retries:
-                await self._wait(attempt, refusal)
-        return None, f"{reason} ({self._limits.retries + 1} tries)"
+            tries += 1
+            if tries > self._limits.retries:
+                return None, Missed(reason=f"{refusal.reason} ({tries} tries)")
+            seconds = backoff(tries - 1) if refusal.wait_seconds is None else refusal.wait_seconds
+            seconds = min(seconds, self._pace.patience_seconds)
+            logger.info("%s: %s; again in %.1f s", self._endpoint, refusal.reason, seconds)
+            if refusal.wait_seconds is None:
+                seconds *= random.uniform(0.5, 1.0)
+            await asyncio.sleep(seconds)
+
+    def _limited(self, sent_at: float, refusal: Refusal, attempt: int) -> None:
+        """The limit is the endpoint's, not this call's: all calls hold back."""
+        words = f"{self._endpoint} lets no call through its limits: {refusal.reason}"
+        seconds = self._pace.limited(sent_at, refusal.wait_seconds, attempt, words)
+        log = logger.info if self._said_limited else logger.warning
+        self._said_limited = True
+        log(
+            "%s limits its calls: %s; they wait %.3g s, and at most %d are sent at once",
+            self._endpoint,
+            refusal.reason,
+            seconds,
+            self._pace.allowed,
+        )
+
+    async def _turn(self) -> None:
+        """Until the endpoint's limits allow for one more call."""
+        while self._stopped is None:
+            await self._pace.pause(lambda: self._stopped is not None)
+            if self._under_way < self._pace.allowed:
+                return
+            await self._freed.wait()
 
     async def _once(self, client: Any, call: Call) -> tuple[Reply[R] | None, Refusal | None]:
         reservation = await self._reserve(call)
@@ -204,55 +274,3 @@ class Calls(Generic[R]):
     def _free(self) -> None:
         self._freed.set()
         self._freed = asyncio.Event()
-
-    async def _wait(self, attempt: int, refusal: Refusal) -> None:
-        if refusal.wait_seconds is not None:
-            seconds = min(refusal.wait_seconds, LONGEST_RETRY_AFTER_SECONDS)
-            # The limit is the endpoint's, not this call's: all calls hold back.
-            self._resume_at = max(self._resume_at, asyncio.get_running_loop().time() + seconds)
-        else:
-            seconds = min(FIRST_WAIT_SECONDS * 2**attempt, LONGEST_WAIT_SECONDS)
-        logger.info("%s: %s; again in %.1f s", self._endpoint, refusal.reason, seconds)
-        await asyncio.sleep(seconds * random.uniform(0.5, 1.0))
-
-    async def _pause(self) -> None:
-        loop = asyncio.get_running_loop()
-        while self._stopped is None and loop.time() < self._resume_at:
-            # Not all at the same moment.
-            await asyncio.sleep(self._resume_at - loop.time() + random.uniform(0.0, 0.05))
-
-
-def run_to_end(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    """Run ``work`` in an asyncio loop of its own: in this thread, or in another where this one's
-    loop is running (a notebook). Ctrl-C cancels it."""
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        asyncio.run(work())
-        return
-    loops: list[tuple[asyncio.AbstractEventLoop, asyncio.Task[Any]]] = []
-    errors: list[BaseException] = []
-
-    async def main() -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        loops.append((asyncio.get_running_loop(), task))
-        await work()
-
-    def in_thread() -> None:
-        try:
-            asyncio.run(main())
-        except BaseException as error:
-            errors.append(error)
-
-    thread = threading.Thread(target=in_thread, name="llmembed-calls")
-    thread.start()
-    try:
-        thread.join()
-    except KeyboardInterrupt:
-        for loop, task in loops:
-            loop.call_soon_threadsafe(task.cancel)
-        thread.join()
-        raise
-    if errors:
-        raise errors[0]

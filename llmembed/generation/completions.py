@@ -10,10 +10,15 @@ import json
 from typing import Any
 
 from llmembed.errors import UnsupportedError
-from llmembed.generation.calling import Call, Reply
-from llmembed.generation.refusals import UnreadableError
-from llmembed.generation.request import Answer, Sampling
+from llmembed.generation.calling import Call, Missed, Reply
+from llmembed.generation.refusals import ErrorBodyError, UnreadableError, words_of
+from llmembed.generation.request import Answer, Finish, Sampling
 from llmembed.prompts import Prompt
+
+_FILTERED = frozenset(
+    ("content_filter", "safety", "recitation", "blocklist", "prohibited_content", "spii")
+)
+"""Reasons to finish, OpenAI's and Gemini's, of an answer that was taken back."""
 
 
 def chat_request(model: str, prompt: Prompt, sampling: Sampling, longest: str) -> dict[str, Any]:
@@ -64,8 +69,15 @@ def _json(response: Any) -> Any:
 
 
 def read_chat(body: Any, call: Call) -> Reply[Answer]:
+    """What is no answer but a refusal has no text: ``finish`` and ``reason`` say so. Raises
+    ``UnreadableError`` also where the provider failed while it wrote."""
     choice = _choice(body)
+    finish = str(choice.get("finish_reason") or "").lower()
+    if finish == "error" or choice.get("error"):
+        raise ErrorBodyError(choice.get("error"))
     message = choice.get("message")
+    if message is None and finish in _FILTERED:
+        message = {}
     if not isinstance(message, dict):
         raise UnreadableError("JSON that is no chat completion")
     prompt_tokens, completion_tokens = _counted(body, call)
@@ -77,14 +89,35 @@ def read_chat(body: Any, call: Call) -> Reply[Answer]:
         text = _clean(message.get("content") or "")
     except (AttributeError, KeyError, TypeError, ValueError):
         raise UnreadableError("JSON that is no chat completion") from None
+    refused = _refused(finish, message, text)
+    ended: Finish = "length" if finish in ("length", "max_tokens") else "stop"
     answer = Answer(
-        text=text,
-        finish="length" if choice.get("finish_reason") == "length" else "stop",
+        text=text if refused is None else "",
+        finish=ended if refused is None else "refused",
         prompt_tokens=prompt_tokens,
         completion_tokens=completion_tokens,
-        logprobs=logprobs,
+        logprobs=logprobs if refused is None else None,
+        reason=refused,
     )
-    return Reply(value=answer, prompt_tokens=prompt_tokens, completion_tokens=completion_tokens)
+    return Reply(
+        value=answer,
+        prompt_tokens=prompt_tokens,
+        completion_tokens=completion_tokens,
+        refused=refused,
+    )
+
+
+def _refused(finish: str, message: dict[str, Any], text: str) -> str | None:
+    """Why the message is no answer, None where it is one."""
+    if finish in _FILTERED:
+        return f"its filter stopped the answer (finish_reason {finish})"
+    if text.strip():
+        return None
+    if message.get("refusal"):
+        return f"the model refused: {words_of(message['refusal'])}"
+    if message.get("tool_calls") or message.get("function_call"):
+        return "the model called a tool in place of an answer"
+    return None
 
 
 def read_echo(body: Any, call: Call) -> Reply[float]:
@@ -108,11 +141,15 @@ def read_echo(body: Any, call: Call) -> Reply[float]:
     return Reply(value=score, prompt_tokens=prompt_tokens, completion_tokens=completion_tokens)
 
 
-def failed(reason: str | None) -> Answer:
-    return Answer(text="", finish="failed", prompt_tokens=0, completion_tokens=0, reason=reason)
+def missed(why: Missed) -> Answer:
+    """In place of an answer that did not come."""
+    finish: Finish = "refused" if why.refused else "failed"
+    return Answer(text="", finish=finish, prompt_tokens=0, completion_tokens=0, reason=why.reason)
 
 
 def _choice(body: Any) -> dict[str, Any]:
+    if isinstance(body, dict) and body.get("error") and not body.get("choices"):
+        raise ErrorBodyError(body["error"])
     try:
         choice = body["choices"][0]
     except (KeyError, IndexError, TypeError):

@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 import logging
-import os
-import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
-from urllib.parse import urlsplit
 
 import numpy as np
 
 from llmembed.contract import Runtime, Usage
 from llmembed.errors import ConfigError, UnsupportedError
 from llmembed.generation import completions
+from llmembed.generation.addresses import check_key_variable, checked_address, key_in
 from llmembed.generation.budget import Budget
 from llmembed.generation.cache import Given, ResponseCache, Scored
 from llmembed.generation.cached import CachedGenerator, KeepAnswers
-from llmembed.generation.calling import Call, Calls, Limits, Reply, Unanswered, run_to_end
+from llmembed.generation.calling import Call, Calls, Limits, Missed, Reply, Unanswered
 from llmembed.generation.calls import CallMaker
+from llmembed.generation.loop import run_to_end
+from llmembed.generation.pacing import Pace
 from llmembed.generation.progress import progress
 from llmembed.generation.prompt_tokens import PromptTokeniser
+from llmembed.generation.refusals import QUOTED, struck
 from llmembed.generation.request import Answer, Sampling
 from llmembed.metering import Meter, Prices
 from llmembed.prompts import Prompt
@@ -39,10 +41,13 @@ class EndpointGenerator(CachedGenerator):
 
     ``api_key_env`` names the environment variable that holds the key, None where none is needed;
     the key itself is read when the first call is sent and kept nowhere. ``retries``: further tries
-    of a call that was refused for its rate (429), failed (5xx), timed out or was cut, with
-    exponential backoff and jitter; a call that got no answer after these is an invalid answer, but
-    ``give_up_after`` of them in a row end the run, and what was answered is kept. ``budget``: what
-    may be spent, by its own prices.
+    of a call that failed (5xx), timed out or was cut, with exponential backoff and jitter; a call
+    that got no answer after these is ``failed``, and ``give_up_after`` of them in a row end the
+    run; what was answered is kept. A call refused for its rate (429) waits, as long as the endpoint
+    says, however often, and fewer calls are sent at once; with nothing answered for
+    ``patience_seconds`` the run ends. A prompt that is not taken (a filter, a context too short) is
+    ``refused``, and others are asked, unless it was so with the first ones. ``budget``: what may be
+    spent, by its own prices.
     ``tokenizer``: folder or hub id of the model's, for exact counts; without it they are
     over-estimates (``counts_exactly``). ``longest_answer_field``: newer hosted models want
     ``max_completion_tokens``. ``scores``: ``echo`` where ``/completions`` gives the
@@ -62,6 +67,7 @@ class EndpointGenerator(CachedGenerator):
         timeout_seconds: float = 60.0,
         retries: int = 5,
         give_up_after: int = 20,
+        patience_seconds: float = 600.0,
         cache: ResponseCache | None = None,
         budget: Budget | None = None,
         prices: Prices | None = None,
@@ -71,22 +77,12 @@ class EndpointGenerator(CachedGenerator):
         longest_answer_field: Literal["max_tokens", "max_completion_tokens"] = "max_tokens",
         scores: Literal["echo"] | None = None,
     ) -> None:
-        address = urlsplit(base_url)
-        if address.scheme not in ("http", "https") or not address.hostname:
-            raise ConfigError("base_url must start with http:// or https:// and name a host")
-        if address.username or address.password or address.query:
-            raise ConfigError("base_url must hold no name, password or query: use api_key_env")
-        if api_key_env is not None and not re.fullmatch(r"[A-Z_][A-Z0-9_]{0,63}", api_key_env):
-            # Not repeated: it may be the key.
-            raise ConfigError(
-                "api_key_env is the name of an environment variable in capitals, such as "
-                "OPENAI_API_KEY, never the key itself"
-            )
-        if min(concurrency, give_up_after) < 1 or retries < 0 or not timeout_seconds > 0:
-            raise ConfigError(
-                "concurrency and give_up_after are at least 1, retries at least 0 and "
-                "timeout_seconds above 0"
-            )
+        address = checked_address(base_url)
+        check_key_variable(api_key_env)
+        if min(concurrency, give_up_after) < 1 or min(retries, patience_seconds) < 0:
+            raise ConfigError("concurrency, give_up_after: at least 1; retries, patience: 0")
+        if not timeout_seconds > 0:
+            raise ConfigError("timeout_seconds is above 0")
         self.model = model
         self.base_url = base_url
         self.api_key_env = api_key_env
@@ -100,7 +96,9 @@ class EndpointGenerator(CachedGenerator):
             give_up_after=give_up_after,
         )
         self._unanswered = Unanswered()
-        self._host = address.hostname + (f":{address.port}" if address.port else "")
+        self._said: set[str] = set()
+        self._pace = Pace(most=concurrency, patience_seconds=patience_seconds)
+        self._host = f"{address.hostname}" + (f":{address.port}" if address.port else "")
         self._path = address.path.rstrip("/")
         self._context = context
         self._machinery_only = machinery_only
@@ -125,6 +123,7 @@ class EndpointGenerator(CachedGenerator):
             "timeout_seconds": self.limits.timeout_seconds,
             "retries": self.limits.retries,
             "give_up_after": self.limits.give_up_after,
+            "patience_seconds": self._pace.patience_seconds,
             "context": self._context,
             "machinery_only": self._machinery_only,
             "tokenizer": self._calls.tokeniser and self._calls.tokeniser.location,
@@ -172,8 +171,12 @@ class EndpointGenerator(CachedGenerator):
         keep: KeepAnswers,
         runtime: Runtime | None,
     ) -> None:
-        def done(call: Call, reply: Reply[Answer] | None, reason: str | None, took: Usage) -> None:
-            answer = completions.failed(reason) if reply is None else reply.value
+        secret = key_in(self.api_key_env, self.name)
+
+        def done(call: Call, got: Reply[Answer] | Missed, took: Usage) -> None:
+            answer = completions.missed(got) if isinstance(got, Missed) else got.value
+            if answer.reason is not None:
+                answer = replace(answer, reason=struck(answer.reason, secret, 2 * QUOTED))
             keep({call.key: Given(answer=answer, usage=took)})
 
         calls = self._calls.chats(prompts, sampling)
@@ -185,8 +188,8 @@ class EndpointGenerator(CachedGenerator):
         candidates: Sequence[str],
         runtime: Runtime | None = None,
     ) -> npt.NDArray[np.float32]:
-        """See ``Generator.score``: one call for each prompt and candidate. NaN where a call failed
-        for good. Without ``tokenizer`` the prompt is sent in the plain form, with no template."""
+        """See ``Generator.score``: one call for each prompt and candidate. Without ``tokenizer``
+        the prompt is sent in the plain form, with no template."""
         if self._scores_by is None:
             raise UnsupportedError(
                 f"{self.name} tells no log-probabilities of given answers; where its /completions "
@@ -196,14 +199,19 @@ class EndpointGenerator(CachedGenerator):
         distinct = {call.key: call for row in calls for call in row}
         scored, keep = self._scores([*distinct])
 
-        def done(call: Call, reply: Reply[float] | None, reason: str | None, took: Usage) -> None:
-            score = float("nan") if reply is None else reply.value
+        def done(call: Call, got: Reply[float] | Missed, took: Usage) -> None:
+            if isinstance(got, Missed):
+                score = float("-inf") if got.refused else float("nan")
+            else:
+                score = got.value
             keep({call.key: Scored(scores=(score,), usage=took)})
 
         missing = [call for key, call in distinct.items() if key not in scored]
         self._call(missing, completions.echo, completions.read_echo, done)
         values = [[scored[call.key].scores[0] for call in row] for row in calls]
-        return np.asarray(values, dtype=np.float32).reshape(len(prompts), len(candidates))
+        scores = np.asarray(values, dtype=np.float32).reshape(len(prompts), len(candidates))
+        scores[np.isneginf(scores).any(axis=1)] = -np.inf  # refused once is not compared
+        return scores
 
     def missing_scores(
         self, prompts: Sequence[Prompt], candidates: Sequence[str]
@@ -234,30 +242,37 @@ class EndpointGenerator(CachedGenerator):
         calls: Sequence[Call],
         send: Any,
         read: Any,
-        done: Callable[[Call, Reply[Any] | None, str | None, Usage], None],
+        done: Callable[[Call, Reply[Any] | Missed, Usage], None],
     ) -> None:
         """``done`` is told of each reply, or of why there is none, and of what it took."""
         if not calls:
             return
-        secret = self._secret()
+        secret = key_in(self.api_key_env, self.name)
+        self._unanswered.answered |= self._has_answered
         meter = Meter()
         before = Usage()
 
         with meter, progress(f"ask {self.name}", len(calls)) as advance:
 
-            def told(call: Call, reply: Reply[Any] | None, reason: str | None) -> None:
+            def told(call: Call, reply: Reply[Any] | None, missed: Missed | None) -> None:
                 nonlocal before
                 now = meter.usage
                 usage, before = now + before.scaled(-1), now
-                if reply is None:
-                    logger.warning("%s: a prompt got no answer: %s", self.name, reason)
-                else:
+                got = missed or reply
+                assert got is not None, "a call ends in a reply, or in why there is none"
+                if missed is not None:
+                    what = "was refused" if missed.refused else "got no answer"
+                    # One line for what happens to many.
+                    log = logger.info if missed.reason in self._said else logger.warning
+                    self._said.add(missed.reason)
+                    log("%s: a prompt %s: %s", self.name, what, missed.reason)
+                elif reply is not None:
                     usage += Usage(
                         prompt_tokens=reply.prompt_tokens,
                         completion_tokens=reply.completion_tokens,
                         calls=1,
                     )
-                done(call, reply, reason, usage)
+                done(call, got, usage)
                 advance(1)
 
             work: Calls[Any] = Calls(
@@ -269,20 +284,10 @@ class EndpointGenerator(CachedGenerator):
                 done=told,
                 budget=self.budget,
                 limits=self.limits,
+                pace=self._pace,
                 unanswered=self._unanswered,
                 endpoint=self.name,
                 key_variable=self.api_key_env,
                 secret=secret,
             )
             run_to_end(partial(work.run, calls))
-
-    def _secret(self) -> str | None:
-        if self.api_key_env is None:
-            return None
-        secret = os.environ.get(self.api_key_env, "").strip()
-        if not secret:
-            raise ConfigError(
-                f"{self.name} needs a key, but the environment variable {self.api_key_env} is not "
-                "set; where the endpoint asks for none, set api_key_env to null"
-            )
-        return secret

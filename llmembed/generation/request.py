@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 
+Finish = Literal["stop", "length", "refused", "failed"]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Sampling:
     """How the model writes. ``temperature`` 0 is greedy. ``stop``: words that end the answer and
@@ -34,18 +37,25 @@ class Sampling:
 @dataclass(frozen=True, kw_only=True)
 class Answer:
     """What the model wrote. ``finish``: ``stop`` (it ended, or a stop word came), ``length`` (cut
-    at ``max_tokens``) or ``failed`` (no answer after all retries; ``text`` is empty, ``reason``
-    says why). ``prompt_tokens`` and ``completion_tokens`` as the endpoint counted them (local:
-    as the tokeniser does). ``logprobs``: (token text, log-probability) of each token written.
-    ``cached``: read from the response cache, nothing was spent."""
+    at ``max_tokens``), ``refused`` (model or endpoint would not answer this prompt: a filter, a
+    refusal, a prompt too long, a tool called instead) or ``failed`` (no answer after all
+    tries); of the last two ``text`` is empty and ``reason`` says why. ``prompt_tokens`` and
+    ``completion_tokens`` as the endpoint counted them (local: as the tokeniser does).
+    ``logprobs``: (token text, log-probability) of each token written. ``cached``: read from the
+    response cache, nothing was spent."""
 
     text: str
-    finish: Literal["stop", "length", "failed"]
+    finish: Finish
     prompt_tokens: int
     completion_tokens: int
     logprobs: tuple[tuple[str, float], ...] | None = None
     cached: bool = False
     reason: str | None = None
+
+    @property
+    def lasting(self) -> bool:
+        """Whether it may be kept for good: asking again would not be expected to give more."""
+        return self.finish in ("stop", "length") and bool(self.text.strip())
 
 
 class Generator(Protocol):
@@ -94,7 +104,8 @@ class Generator(Protocol):
         runtime: Runtime | None = None,
     ) -> npt.NDArray[np.float32]:
         """Log-probability (N, C) of each candidate as the whole answer to each prompt, summed over
-        its tokens. Raises ``UnsupportedError`` where the model tells none."""
+        its tokens; NaN where no answer came, minus infinity where one was refused. Raises
+        ``UnsupportedError`` where the model tells none."""
         ...
 
     def used(self) -> Usage:

@@ -3,9 +3,8 @@ answers that can't be read."""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -15,6 +14,7 @@ from llmembed.contract import Prediction, Runtime, Task, Usage
 from llmembed.errors import ConfigError
 from llmembed.generation import Answer, Generator, Prompt, Sampling
 from llmembed.generation.building import describe
+from llmembed.methods.asked_events import Events
 from llmembed.methods.demonstrations import unit_vectors, view_reader
 from llmembed.prompts.parsing import Reading
 from llmembed.prompts.question import Question
@@ -41,9 +41,10 @@ class Planned:
 
 @dataclass(frozen=True, kw_only=True)
 class InvalidAnswers:
-    """What becomes of an answer that can't be read. ``wrong``: it counts as wrong. ``retry``: the
-    question is asked up to ``retries`` times again at ``temperature``. ``nearest``: the label
-    whose name lies nearest to the answer in ``view`` is taken, and the row says so."""
+    """What becomes of an answer that can't be read; one that never came is not of these. ``wrong``:
+    it counts as wrong. ``retry``: the question is asked up to ``retries`` times again at
+    ``temperature``. ``nearest``: the label whose name lies nearest to the answer in ``view`` is
+    taken, and the row says so."""
 
     policy: Policy = "wrong"
     retries: int = 2
@@ -79,41 +80,6 @@ class InvalidAnswers:
         return cls(**{**data, "view": None if view is None else View.from_json(view)})
 
 
-SENTENCES = {
-    "dropped": "{} demonstrations were dropped to fit the context",
-    "cut": "{} texts were cut to fit the context",
-    "failed": "{} questions got no answer",
-    "too_long": "{} answers were cut at the longest length",
-    "invalid": "{} answers could not be read",
-    "asked_again": "{} questions were asked again because the answer could not be read",
-    "nearest": "{} unreadable answers were given the label nearest in embedding space",
-    "padded": "{} words had no tag and were taken as outside",
-    "cut_off": "{} tags had no word and were left out",
-    "unknown": "{} tags were unknown",
-    "counted": "{} were voted on by majority, since a round told no log-probabilities",
-    "without_rationale": "{} demonstrations had no rationale and were left out",
-}
-
-
-@dataclass(kw_only=True)
-class Events:
-    """What happened to the prompts and answers of one ``predict``."""
-
-    texts: int = 0
-    counts: Counter[str] = field(default_factory=Counter)
-    reasons: Counter[str] = field(default_factory=Counter)
-
-    def notes(self) -> tuple[str, ...]:
-        """A sentence for each kind of event that happened."""
-        said = [
-            sentence.format(f"{self.counts[name]:,}")
-            for name, sentence in SENTENCES.items()
-            if self.counts[name]
-        ]
-        said += [f"{reason} ({count:,} times)" for reason, count in self.reasons.most_common(3)]
-        return tuple(f"of {self.texts:,} texts: {sentence}" for sentence in said)
-
-
 class Asks:
     """Base of the classifiers that ask a generator. ``_last``: what the last ``predict`` left, and
     what all of them took together."""
@@ -129,6 +95,16 @@ class Asks:
     def notes(self) -> tuple[str, ...]:
         """What was dropped, cut, unreadable or guessed in the last ``predict``."""
         return self._last.get("notes", ())  # type: ignore[no-any-return]
+
+    @property
+    def complaints(self) -> tuple[str, ...]:
+        """Why there were no answers in the last ``predict``, in the endpoint's own words."""
+        return self._last.get("complaints", ())  # type: ignore[no-any-return]
+
+    @property
+    def refused(self) -> Mapping[int, str]:
+        """Row -> why it was refused, in the last ``predict``."""
+        return self._last.get("refused", {})  # type: ignore[no-any-return]
 
     @property
     def predict_usage(self) -> Usage:
@@ -153,6 +129,12 @@ class Asks:
         self._last["before"] = self._last.get("before", Usage()) + self.predict_usage
         self._last["usage"] = Usage()
 
+    def _tell(self, events: Events) -> None:
+        """What happened in this ``predict``."""
+        self._last["notes"] = events.notes()
+        self._last["complaints"] = events.complaints()
+        self._last["refused"] = dict(events.refused)
+
     def _took(self, usage: Usage) -> None:
         self._last["usage"] = self.predict_usage + usage
 
@@ -161,7 +143,7 @@ def ask(
     generator: Generator,
     question: Question,
     prompts: Sequence[Prompt],
-    words: Sequence[int],
+    words: Sequence[Sequence[str]],
     sampling: Sampling,
     invalid: InvalidAnswers,
     events: Events,
@@ -170,15 +152,19 @@ def ask(
     seed: int = 0,
 ) -> tuple[list[Answer], list[Readings], Usage]:
     """Answers to ``prompts`` and what they say, after ``invalid`` did its work; and what embedding
-    answers took. ``words``: how many each text has; ``seed``: of questions asked again. What the
+    answers took. ``words``: of each text; ``seed``: of questions asked again. What the
     generator took is told by itself."""
     if not prompts:
         return [], [], Usage()
     answers = generator.generate(prompts, sampling, runtime)
-    readings = [question.read(a.text, n) for a, n in zip(answers, words, strict=True)]
+    readings = [question.read(a.text, each) for a, each in zip(answers, words, strict=True)]
     if invalid.policy == "retry":
         for attempt in range(1, invalid.retries + 1):
-            rows = [row for row, reading in enumerate(readings) if _unread(reading)]
+            rows = [
+                row
+                for row, (answer, reading) in enumerate(zip(answers, readings, strict=True))
+                if answer.finish != "failed" and _unread(reading)
+            ]
             if not rows:
                 break
             again = replace(
@@ -190,14 +176,12 @@ def ask(
             new = generator.generate([prompts[row] for row in rows], again, runtime)
             for row, answer in zip(rows, new, strict=True):
                 reading = question.read(answer.text, words[row])
-                if not _unread(reading):
+                if answer.finish == "failed" or not _unread(reading):
                     answers[row], readings[row] = answer, reading
-    for answer, reading in zip(answers, readings, strict=True):
-        events.counts["failed"] += answer.finish == "failed"
-        events.counts["too_long"] += answer.finish == "length"
-        events.counts["invalid"] += bool(_unread(reading))
-        if answer.finish == "failed" and answer.reason:
-            events.reasons[f"no answer: {answer.reason}"] += 1
+    for row, (answer, reading) in enumerate(zip(answers, readings, strict=True)):
+        events.saw(row, answer)
+        came = answer.finish not in ("failed", "refused")
+        events.counts["invalid"] += came and bool(_unread(reading))
         for part in reading.values():
             if isinstance(part, SlotReading):
                 events.counts.update(padded=part.added, cut_off=part.cut_off, unknown=part.unknown)
@@ -243,13 +227,19 @@ def _nearest(
     return usage
 
 
+def unanswered(answers: Sequence[Answer]) -> np.ndarray:
+    """Which of ``answers`` never came, bool (N,)."""
+    return np.array([answer.finish == "failed" for answer in answers], dtype=bool)
+
+
 def predictions(
     tasks: Sequence[Task],
+    answers: Sequence[Answer],
     readings: Sequence[Readings],
-    words: Sequence[int],
-    scores: np.ndarray | None = None,
+    words: Sequence[Sequence[str]],
 ) -> dict[str, Prediction]:
-    """One prediction per task; ``scores`` (N, C) of the only task where there are some."""
+    """One prediction per task."""
+    missing = unanswered(answers)
     found: dict[str, Prediction] = {}
     for task in tasks:
         parts = [reading[task.name] for reading in readings]
@@ -258,15 +248,17 @@ def predictions(
             flat = [
                 label for part in parts if isinstance(part, SlotReading) for label in part.labels
             ]
-            offsets = np.concatenate([[0], np.cumsum(words)]).astype(np.int64)
+            offsets = np.concatenate([[0], np.cumsum([len(w) for w in words])]).astype(np.int64)
             labels = np.array(flat, dtype=np.int64)
             found[task.name] = Prediction(
-                labels=labels, scores=None, invalid=invalid, offsets=offsets
+                labels=labels, scores=None, invalid=invalid, offsets=offsets, unanswered=missing
             )
         else:
             single = [part.label for part in parts if isinstance(part, Reading)]
             labels = np.array(single, dtype=np.int64)
-            found[task.name] = Prediction(labels=labels, scores=scores, invalid=invalid)
+            found[task.name] = Prediction(
+                labels=labels, scores=None, invalid=invalid, unanswered=missing
+            )
     return found
 
 

@@ -14,7 +14,8 @@ from llmembed.generation import Generator, Prompt, Sampling
 from llmembed.generation.building import describe
 from llmembed.metering import Meter
 from llmembed.methods import saved
-from llmembed.methods.asked import Asks, Events, InvalidAnswers, Planned, ask, predictions
+from llmembed.methods.asked import Asks, InvalidAnswers, Planned, ask, predictions
+from llmembed.methods.asked_events import Events
 from llmembed.methods.demonstrations import Demonstrations
 from llmembed.prompts.fitting import Fitted, fit_prompts
 from llmembed.prompts.question import Question
@@ -54,11 +55,11 @@ class PromptClassifier(Asks):
             fitted = self.fitted(texts, chosen)
         self._took(usage + meter.usage)
         events.counts.update(dropped=fitted.dropped, cut=fitted.cut)
-        words = [len(text.split()) for text in texts]
+        words = [text.split() for text in texts]
         if self.decision == "score":
             found = self._scored(chosen, fitted, events, runtime)
         else:
-            _, readings, took = ask(
+            answers, readings, took = ask(
                 self.generator,
                 self.question,
                 fitted.prompts,
@@ -70,9 +71,9 @@ class PromptClassifier(Asks):
                 seed=self.seed,
             )
             self._took(took)
-            found = predictions(self.tasks, readings, words)
+            found = predictions(self.tasks, answers, readings, words)
         self._took(self.generator.used())
-        self._last["notes"] = events.notes()
+        self._tell(events)
         return found
 
     def plan(self, texts: Sequence[str], runtime: Runtime | None = None) -> list[Planned]:
@@ -115,7 +116,7 @@ class PromptClassifier(Asks):
         runtime: Runtime | None,
     ) -> dict[str, Prediction]:
         (task,) = self.tasks
-        scores = self._probabilities(fitted.prompts, runtime)
+        scores, refused = self._probabilities(fitted.prompts, runtime)
         if self.calibrate and chosen:
             shown = self._shown(chosen, fitted)
             distinct = list(dict.fromkeys(shown))
@@ -123,12 +124,15 @@ class PromptClassifier(Asks):
             place = {rows: number for number, rows in enumerate(distinct)}
             scores = scores / np.maximum(bias[[place[rows] for rows in shown]], 1e-12)
             scores = scores / scores.sum(axis=1, keepdims=True)
-        failed = ~np.isfinite(scores).all(axis=1)
-        events.counts["failed"] += int(failed.sum())
-        events.counts["invalid"] += int(failed.sum())
-        scores = np.where(failed[:, None], 0.0, scores).astype(np.float32)
-        labels = np.where(failed, -1, scores.argmax(axis=1)).astype(np.int64)
-        return {task.name: Prediction(labels=labels, scores=scores, invalid=failed)}
+        invalid = ~np.isfinite(scores).all(axis=1)
+        missing = invalid & ~refused
+        events.counts.update(failed=int(missing.sum()), refused=int(refused.sum()))
+        events.refused.update(dict.fromkeys(np.flatnonzero(refused).tolist(), "not scored"))
+        scores = np.where(invalid[:, None], 0.0, scores).astype(np.float32)
+        labels = np.where(invalid, -1, scores.argmax(axis=1)).astype(np.int64)
+        return {
+            task.name: Prediction(labels=labels, scores=scores, invalid=invalid, unanswered=missing)
+        }
 
     def _shown(self, chosen: Sequence[Sequence[int]], fitted: Fitted) -> list[tuple[int, ...]]:
         """The demonstrations that each prompt shows after fitting: the farthest were dropped."""
@@ -147,21 +151,24 @@ class PromptClassifier(Asks):
     def _bias(self, shown: Sequence[Sequence[int]], runtime: Runtime | None) -> np.ndarray:
         """Mean probabilities (D, C) of texts without content under each of D sets of
         demonstrations."""
-        found = self._probabilities(self._content_free(shown), runtime)
+        found, _ = self._probabilities(self._content_free(shown), runtime)
         mean: np.ndarray = found.reshape(len(shown), len(CONTENT_FREE), -1).mean(axis=1)
         return mean
 
-    def _probabilities(self, prompts: Sequence[Prompt], runtime: Runtime | None) -> np.ndarray:
+    def _probabilities(
+        self, prompts: Sequence[Prompt], runtime: Runtime | None
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Each label's share (N, C) of the probability that all labels have together, NaN for a
-        prompt that got no answer."""
+        prompt that got no answer; and which prompts (N,) were refused."""
         (task,) = self.tasks
         names = self.question.names[task.name]
         if not prompts:
-            return np.zeros((0, len(names)))
+            return np.zeros((0, len(names))), np.zeros(0, dtype=bool)
         logs = self.generator.score(prompts, names, runtime).astype(np.float64)
+        refused = np.asarray(np.isneginf(logs).all(axis=1))
+        logs[refused] = np.nan
         odds = np.exp(logs - logs.max(axis=1, keepdims=True))
-        shares: np.ndarray = odds / odds.sum(axis=1, keepdims=True)
-        return shares
+        return odds / odds.sum(axis=1, keepdims=True), refused
 
     def save(self, folder: Path) -> None:
         described = describe(self.generator)

@@ -119,7 +119,7 @@ def say_leaderboard(
     out.print(board, soft_wrap=False)
     out.print()
     if registered is None:
-        out.print("no winner: every fit failed or was skipped", style="red")
+        out.print("no winner: every fit failed, is incomplete or was skipped", style="red")
     else:
         out.print(
             f"winner: [bold]{escape(str(registered.method))}[/], registered as {registered.name} "

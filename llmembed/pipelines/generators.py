@@ -46,7 +46,9 @@ class Generators:
             settings = known[name].described()
             if settings["kind"] == "endpoint":
                 settings["prices"] = Prices(**self._experiment.prices.model_dump())
-            settings["cache"] = str(cache_of(self._experiment.runtime.files))
+            if known[name].cache != "off":
+                settings["cache"] = str(cache_of(self._experiment.runtime.files))
+                settings["refresh"] = known[name].cache == "refresh"
             try:
                 self._made[name] = build_generator(settings)
             except ConfigError as error:

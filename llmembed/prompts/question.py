@@ -117,8 +117,8 @@ class Question:
             return [task.classes[label] for label in labels[start:end]]
         return self.names[task.name][int(labels[row])]
 
-    def read(self, answer: str, words: int) -> dict[str, Reading | SlotReading]:
-        """What ``answer`` says to each task; ``words``: how many the text has."""
+    def read(self, answer: str, words: Sequence[str]) -> dict[str, Reading | SlotReading]:
+        """What ``answer`` says to each task; ``words``: of the text."""
         if len(self.tasks) == 1:
             (reader,) = self._readers.values()
             if isinstance(reader, SlotReader):
@@ -135,7 +135,9 @@ class Question:
                 return reader.read_alone(answer) or Reading(label=-1, why="no label line")
         return reader.read(self._final(answer))
 
-    def _of_field(self, task: Task, found: Mapping[str, Any], words: int) -> Reading | SlotReading:
+    def _of_field(
+        self, task: Task, found: Mapping[str, Any], words: Sequence[str]
+    ) -> Reading | SlotReading:
         reader = self._readers[task.name]
         if isinstance(reader, SlotReader):
             return reader.read(found.get(task.name), words)

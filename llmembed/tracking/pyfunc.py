@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llmembed.contract import Classifier, Prediction, Task
-from llmembed.errors import DataError, ModelError
+from llmembed.contract import Classifier, Prediction, Task, unanswered_rows
+from llmembed.errors import DataError, ModelError, NoAnswerError
 from llmembed.permissions import Allowed, loading, shown
 from llmembed.tracking.environment import package_versions
 
@@ -230,12 +230,16 @@ def load_classifier(folder: str | Path, recipe: str | Path) -> Classifier:
 
 
 def answer(classifier: Classifier, given: Any, params: Mapping[str, Any]) -> pd.DataFrame:
-    """One row for each text of ``given`` (a table with a column ``text``, or texts alone)."""
+    """One row for each text of ``given`` (a table with a column ``text``, or texts alone). Raises
+    ``NoAnswerError`` where an asked model's endpoint left a text without an answer."""
     import pandas as pd
 
     texts = _texts(given)
+    predictions = classifier.predict(texts)
+    if missing := int(unanswered_rows(predictions).sum()):
+        raise NoAnswerError(f"{missing:,} of {len(texts):,} texts got no answer; ask again")
     columns = columns_of(
-        classifier.tasks, classifier.predict(texts), len(texts), bool(params.get("return_scores"))
+        classifier.tasks, predictions, len(texts), bool(params.get("return_scores"))
     )
     index = given.index if isinstance(given, pd.DataFrame | pd.Series) else None
     return pd.DataFrame(columns, index=index)

@@ -53,6 +53,9 @@ class Opened:
             return classifier
         of_a_run: dict[str, Any] = {"cache": str(cache_of(self.settings.files))}
         if asks_endpoint(classifier):
+            # A client waits meanwhile, and may come again by itself.
+            patience = self.settings.limits.seconds / 4
+            of_a_run |= {"retries": 1, "patience_seconds": patience}
             for name in ("budget_usd", "budget_tokens"):
                 if (limit := getattr(self.settings, name)) is not None:
                     of_a_run[name] = limit

@@ -56,6 +56,12 @@ class Metrics:
         self.answers = Counter(
             "llmembed_answers", "Answers given", ["model", "task", "label"], registry=registry
         )
+        self.unanswered = Counter(
+            "llmembed_unanswered",
+            "Texts to which the endpoint of a language model gave no answer",
+            ["model"],
+            registry=registry,
+        )
         self.drift = Gauge(
             "llmembed_drift_psi",
             "Population stability index of the last answers against validation's",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -12,9 +13,18 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from llmembed.contract import Classifier, CountsTokens, OverBackbones, Prediction, Task, Usage
+from llmembed.contract import (
+    Classifier,
+    CountsTokens,
+    OverBackbones,
+    Prediction,
+    Task,
+    Usage,
+    unanswered_rows,
+)
+from llmembed.errors import NoAnswerError
 from llmembed.methods.views import take_view
-from serve.errors import NoFeaturesError, TooLongError
+from serve.errors import AwayError, NoFeaturesError, TooLongError
 from serve.model.batching import Batched, TokenBatcher
 from serve.model.energy import Timing, metered
 
@@ -22,6 +32,8 @@ if TYPE_CHECKING:
     from serve.model.hosting import Host
     from serve.settings import Batching, Limits
 
+logger = logging.getLogger("llmembed.serve")
+AWAY = "the language model behind this classifier gave no answer; come again"
 CHARACTERS_PER_TOKEN = 4
 """For classifiers that can't say how many tokens a text has; an estimate, used for batches."""
 
@@ -241,7 +253,14 @@ class Seat:
         else:
             kept = tokens = np.array([1 + len(text) // CHARACTERS_PER_TOKEN for text in texts])
         self._check(tokens, kept, self.name, truncate=truncate)
-        done = await self._batcher.submit(texts, int(kept.sum()))
+        try:
+            done = await self._batcher.submit(texts, int(kept.sum()))
+        except NoAnswerError as error:
+            # Its words, which may quote the endpoint's, are for the log alone.
+            logger.error("%s: %s", self.label, error)
+            raise AwayError(AWAY, texts=len(texts), wait_seconds=error.wait_seconds) from error
+        if missing := int(unanswered_rows(done.result).sum()):
+            raise AwayError(AWAY, texts=missing)
         timing = counting + Timing(
             queue_seconds=done.queue_seconds,
             inference_seconds=done.inference_seconds,
@@ -296,4 +315,5 @@ def rows_of(prediction: Prediction, start: int, end: int) -> Prediction:
         scores=None if prediction.scores is None else prediction.scores[first:last],
         invalid=prediction.invalid[start:end],
         offsets=offsets,
+        unanswered=None if prediction.unanswered is None else prediction.unanswered[start:end],
     )

@@ -18,7 +18,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from llmembed.contract import Prediction
-from serve.errors import LateError, RequestError, TooLargeError
+from serve.errors import AwayError, LateError, RequestError, TooLargeError
 from serve.model.addresses import CHALLENGER, CHAMPION
 from serve.model.drift import Drift
 from serve.model.hosting import Host, LocalHost
@@ -111,7 +111,11 @@ class Server:
         """Predictions of all tasks of ``model``; ``counted`` false for texts that no client wrote,
         which say nothing about drift. Raises a ``RequestError``."""
         seat = self._split(await self._seat(texts, model), model, request_id)
-        answer = await self._in_time(seat.predict(texts, truncate=self._truncate(truncate)))
+        try:
+            answer = await self._in_time(seat.predict(texts, truncate=self._truncate(truncate)))
+        except AwayError as error:
+            self.metrics.unanswered.labels(seat.key).inc(error.texts)
+            raise
         self._count(answer)
         if not counted:
             return answer

@@ -10,17 +10,13 @@ told to misbehave. In a test::
 or as a program: ``python openai_server.py --port 0 --answer echo`` prints its address; then
 ``POST /control {"faults": ["cut"], "delay_seconds": 0.1}`` and ``GET /control`` for the totals.
 
-Faults: ``429`` (with ``Retry-After``), ``500``, ``503``, ``502``, ``400``, ``401``, ``404``,
-``quota``, ``cut`` (the connection is closed in the middle of the answer), ``hang`` (answers after
-``hang_seconds``), ``nonsense`` (no JSON), ``empty`` (JSON without choices). Of these ``cut``,
-``hang``, ``nonsense`` and ``empty`` are billed: the model has done its work.
+``openai_faults.py`` names the faults. ``fault_of`` (messages -> fault) is asked where none waits.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import math
 import re
 import threading
@@ -31,9 +27,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from aiohttp import web
+from openai_faults import BILLED, misbehave
 
 Messages = list[dict[str, str]]
-BILLED = ("", "cut", "hang", "nonsense", "empty")
 
 
 def echo(messages: Messages) -> str:
@@ -83,6 +79,8 @@ class OpenAIServer:
         delay_seconds: float = 0.0,
         hang_seconds: float = 5.0,
         retry_after: str = "0.1",
+        again: str = "100ms",
+        fault_of: Callable[[Messages], str] = lambda messages: "",
         api_key: str | None = None,
         usage: bool = True,
     ) -> None:
@@ -91,6 +89,8 @@ class OpenAIServer:
         self.delay_seconds = delay_seconds
         self.hang_seconds = hang_seconds
         self.retry_after = retry_after
+        self.again = again
+        self.fault_of = fault_of
         self.api_key = api_key
         self.usage = usage
         self.faults: deque[str] = deque()
@@ -224,7 +224,7 @@ class OpenAIServer:
         body: dict[str, Any],
     ) -> web.StreamResponse:
         authorization = request.headers.get("Authorization")
-        fault = self.faults.popleft() if self.faults else ""
+        fault = self.faults.popleft() if self.faults else self.fault_of(messages)
         if self.api_key is not None and authorization != f"Bearer {self.api_key}":
             fault = "401"
         self.calls.append(
@@ -250,32 +250,11 @@ class OpenAIServer:
             await asyncio.sleep(self.hang_seconds if fault == "hang" else self.delay_seconds)
             if fault in ("", "hang"):
                 return web.json_response(body)
-            return await self._fault(request, fault, authorization, json.dumps(body).encode())
+            return await misbehave(
+                request, fault, body, retry_after=self.retry_after, again=self.again
+            )
         finally:
             self.at_once -= 1
-
-    async def _fault(
-        self, request: web.Request, fault: str, authorization: str | None, body: bytes
-    ) -> web.StreamResponse:
-        if fault == "cut":
-            response = web.StreamResponse(headers={"Content-Type": "application/json"})
-            response.content_length = len(body)
-            await response.prepare(request)
-            await response.write(body[: len(body) // 2])
-            assert request.transport is not None
-            request.transport.abort()
-            return response
-        if fault == "nonsense":
-            return web.Response(text="<html>to be or not to be", content_type="application/json")
-        if fault == "empty":
-            return web.json_response({"object": "chat.completion"})
-        # A bad habit of some endpoints: they repeat the key.
-        said = {"message": f"refused for {fault}: {authorization}", "code": None}
-        status = 429 if fault == "quota" else int(fault)
-        if fault == "quota":
-            said["code"] = "insufficient_quota"
-        headers = {"Retry-After": self.retry_after} if fault == "429" else {}
-        return web.json_response({"error": said}, status=status, headers=headers)
 
 
 def logprob(token: str) -> float:

@@ -16,7 +16,7 @@ from ask_program import prompts
 from endpoint_asking import ask
 from openai_server import OpenAIServer
 
-from llmembed.errors import BudgetError, ConfigError, ModelError
+from llmembed.errors import BudgetError, ConfigError, NoAnswerError
 from llmembed.generation import (
     Budget,
     EndpointGenerator,
@@ -110,7 +110,7 @@ def test_after_twenty_calls_in_a_row_without_an_answer_the_run_stops(tmp_path: P
     with OpenAIServer() as server:
         server.fail(*[""] * 30, *["500"] * 500)
         generator = ask(server, retries=1, concurrency=4, cache=cache)
-        with pytest.raises(ModelError, match=r"no answer to 20 calls in a row.*500.*is kept"):
+        with pytest.raises(NoAnswerError, match=r"no answer to 20 calls in a row.*500.*is kept"):
             generator.generate(prompts(200), Sampling())
         assert cache.count() == generator.paid().calls == 30
         assert 30 + 2 * 20 <= len(server.calls) <= 30 + 2 * 23  # those under way may end
@@ -128,7 +128,7 @@ def test_an_answer_in_between_goes_on_and_runs_are_counted_together() -> None:
         assert [a.finish for a in found] == ["failed", "failed", "stop"] * 4
         server.fail("500", "500", "500")
         assert [a.finish for a in generator.generate(prompts(2), Sampling())] == ["failed"] * 2
-        with pytest.raises(ModelError, match="no answer to 3 calls in a row"):
+        with pytest.raises(NoAnswerError, match="no answer to 3 calls in a row"):
             generator.generate(prompts(5), Sampling())
         assert len(server.calls) == 15
         with pytest.raises(ConfigError, match="give_up_after"):
@@ -139,7 +139,7 @@ def test_scores_are_given_up_too() -> None:
     with OpenAIServer() as server:
         generator = ask(server, scores="echo", retries=0, concurrency=1, give_up_after=4)
         server.fail("500", "", *["503"] * 9)
-        with pytest.raises(ModelError, match="no answer to 4 calls in a row"):
+        with pytest.raises(NoAnswerError, match="no answer to 4 calls in a row"):
             generator.score(prompts(9), ["earn", "ship"])
         assert len(server.calls) == 6
 

@@ -163,23 +163,23 @@ SLOTS = Task(name="slots", classes=("O", "B-date", "I-date", "B-time", "I-time")
 
 
 @pytest.mark.parametrize(
-    ("answer", "tags"),
+    ("answer", "tags", "text"),
     [
-        ('["O", "B-date", "I-date"]', "O B-date I-date"),
-        ("Here: ['O', 'Other', 'b_DATE']", "O O B-date"),
-        ("O B-date O", "O B-date O"),
-        ("[O, B-date, I-date]", "O B-date I-date"),
-        ('["other", "date", "date"]', "O B-date I-date"),
-        ('["date", "time", "date"]', "B-date B-time B-date"),
-        ([["wake", "O"], ["at", "B-time"], ["nine", "I-time"]], "O B-time I-time"),
-        ('[{"word": "a", "tag": "O"}, {"word": "b", "tag": "B-time"}, "O"]', "O B-time O"),
-        ("wake: O\non: B-date\nfriday: I-date", "O B-date I-date"),
-        ("wake/O on/B-date friday/I-date", "O B-date I-date"),
-        ('{"slots": ["O", "O", "B-date"]}', "O O B-date"),
+        ('["O", "B-date", "I-date"]', "O B-date I-date", "on next friday"),
+        ("Here: ['O', 'Other', 'b_DATE']", "O O B-date", "on next friday"),
+        ("O B-date O", "O B-date O", "on next friday"),
+        ("[O, B-date, I-date]", "O B-date I-date", "on next friday"),
+        ('["other", "date", "date"]', "O B-date I-date", "on next friday"),
+        ('["date", "time", "date"]', "B-date B-time B-date", "on next friday"),
+        ([["wake", "O"], ["at", "B-time"], ["nine", "I-time"]], "O B-time I-time", "wake at nine"),
+        ('[{"word": "a", "tag": "O"}, {"word": "b", "tag": "B-time"}, "O"]', "O B-time O", "a b c"),
+        ("wake: O\non: B-date\nfriday: I-date", "O B-date I-date", "wake on friday"),
+        ("wake/O on/B-date friday/I-date", "O B-date I-date", "wake on friday"),
+        ('{"slots": ["O", "O", "B-date"]}', "O O B-date", "on next friday"),
     ],
 )
-def test_tags_read(answer, tags):
-    reading = SlotReader(task=SLOTS).read(answer, 3)
+def test_tags_read(answer, tags, text):
+    reading = SlotReader(task=SLOTS).read(answer, text.split())
     assert reading.why is None
     assert " ".join(SLOTS.classes[label] for label in reading.labels) == tags
     assert (reading.added, reading.cut_off, reading.unknown) == (0, 0, 0)
@@ -187,17 +187,17 @@ def test_tags_read(answer, tags):
 
 def test_too_few_too_many_and_unknown_tags_are_counted():
     reader = SlotReader(task=SLOTS)
-    few = reader.read('["B-date"]', 3)
+    few = reader.read('["B-date"]', ["on", "next", "friday"])
     assert (few.labels, few.added) == ((1, 0, 0), 2)
-    many = reader.read('["B-date", "O", "O", "O", "O"]', 3)
+    many = reader.read('["B-date", "O", "O", "O", "O"]', ["on", "next", "friday"])
     assert (many.labels, many.cut_off) == ((1, 0, 0), 2)
-    strange = reader.read('["B-date", "B-colour", "O"]', 3)
+    strange = reader.read('["B-date", "B-colour", "O"]', ["on", "next", "friday"])
     assert (strange.labels, strange.unknown) == ((1, -1, 0), 1)
 
 
 @pytest.mark.parametrize("answer", ["", "I can't do that.", "I think the date is friday", None, 7])
 def test_no_tags(answer):
-    reading = SlotReader(task=SLOTS).read(answer, 2)
+    reading = SlotReader(task=SLOTS).read(answer, ["on", "friday"])
     assert reading.labels == (-1, -1)
     assert reading.why
 
@@ -227,17 +227,17 @@ BOTH = Question(
     ],
 )
 def test_several_tasks_from_one_object(answer):
-    found = BOTH.read(answer, 2)
+    found = BOTH.read(answer, ["on", "friday"])
     assert found["intent"].label == 0
     assert found["slots"].labels == (0, 1)
 
 
 def test_one_field_missing_leaves_the_other():
-    found = BOTH.read('{"slots": ["O", "O"]}', 2)
+    found = BOTH.read('{"slots": ["O", "O"]}', ["on", "friday"])
     assert found["slots"].why is None
     assert found["intent"].label == -1
     assert "lacks" in found["intent"].why
-    assert all(part.why for part in BOTH.read("nothing", 2).values())
+    assert all(part.why for part in BOTH.read("nothing", ["on", "friday"]).values())
 
 
 WORKED = "profit; dividend\nReasoning: Profit speaks for earnings, not grain.\nLabel: earnings"
@@ -265,10 +265,10 @@ def test_a_worked_answer_cut_before_its_label_has_none():
         "trade; tariffs",
         "trade\nReasoning: so\nLabel:",
     ):
-        (reading,) = CARP.read(answer, 5).values()
+        (reading,) = CARP.read(answer, ()).values()
         assert (reading.label, reading.why) == (-1, "no label line"), answer
     for answer in ("Trade.", WORKED.replace("earnings", "trade"), "grain\n</think>\n**trade**"):
-        (reading,) = CARP.read(answer, 5).values()
+        (reading,) = CARP.read(answer, ()).values()
         assert R8.classes[reading.label] == "trade", answer
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -14,7 +14,8 @@ from llmembed.contract import Prediction, Runtime, Task, Usage
 from llmembed.generation import Generator, Prompt, Sampling
 from llmembed.generation.building import describe
 from llmembed.methods import saved
-from llmembed.methods.asked import Asks, Events, InvalidAnswers, Planned, ask
+from llmembed.methods.asked import Asks, InvalidAnswers, Planned, ask, unanswered
+from llmembed.methods.asked_events import Events
 from llmembed.methods.demonstrations import Demonstrations
 from llmembed.methods.prompted.rationales import Rationales
 from llmembed.methods.prompted.voting import Rounds, comparable, voted, weight_of
@@ -81,7 +82,7 @@ class CarpClassifier(Asks):
             self.generator.used()  # the rationales' is told by themselves
             found[each.task.name], took = self._vote(each, texts, prompts, events, runtime)
             self._took(took + self.generator.used())
-        self._last["notes"] = events.notes()
+        self._tell(events)
         return found
 
     def prompts(
@@ -101,6 +102,7 @@ class CarpClassifier(Asks):
             for row, why in each.rationales.of(pool, rows, runtime).items()
         }
         events.counts["without_rationale"] += len(rows) - len(blocks)
+        events.reasons.update(each.rationales.missing)
         fitted = fit_prompts(
             self.generator,
             partial(_prompt, each.answer),
@@ -162,13 +164,14 @@ class CarpClassifier(Asks):
         names = [*each.answer.names[each.task.name], *each.task.classes]
         labels = np.full((self.rounds.number, len(texts)), -1, dtype=np.int64)
         weights = np.ones((self.rounds.number, len(texts)))
+        missing = np.zeros(len(texts), dtype=bool)
         usage = Usage()
         for number in range(self.rounds.number):
             answers, readings, took = ask(
                 self.generator,
                 each.answer,
                 prompts,
-                [len(text.split()) for text in texts],
+                [text.split() for text in texts],
                 self._sampling(each, number),
                 self.invalid,
                 events,
@@ -176,13 +179,16 @@ class CarpClassifier(Asks):
                 seed=0 if self.rounds.temperature > 0 else self.seed,
             )
             usage += took
+            # A vote that lacks a round is not this classifier's vote.
+            missing |= unanswered(answers)
             for row, reading in enumerate(readings):
                 labels[number, row] = reading[each.task.name].label  # type: ignore[union-attr]
             if self.rounds.vote == "weighted":
                 weights[number] = [weight_of(answer, names) for answer in answers]
         weights, counted = comparable(labels, weights)
         events.counts["counted"] += counted
-        return voted(labels, weights, len(each.task.classes)), usage
+        found = voted(labels, weights, len(each.task.classes))
+        return replace(found, unanswered=missing), usage
 
     def save(self, folder: Path) -> None:
         described = describe(self.generator)

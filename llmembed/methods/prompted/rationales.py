@@ -12,59 +12,30 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from llmembed.contract import Examples, Runtime, Usage
 from llmembed.embeddings import Folder
 from llmembed.errors import StoreError
 from llmembed.generation import Answer, Generator, Prompt, Sampling
 from llmembed.methods.asked import Planned
+from llmembed.methods.prompted.rationale import Key, Rationale, one_line
 from llmembed.prompts.fitting import fit_prompts
-from llmembed.prompts.json_in_prose import without_thoughts
 from llmembed.prompts.question import Question
 
 CHUNK = 256
 """Rationales made between two writings: what an interrupted run loses of this file (not of the
 generator's own cache)."""
 
-Key = tuple[str, str, str]
-"""Text key, task, label."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Rationale:
-    """Why a training text has its label. ``key``: the text's, as in the embedding store, in
-    hexadecimal digits; ``usage``: what both answers took."""
-
-    key: str
-    task: str
-    label: str
-    clues: str
-    reasoning: str
-    model: str
-    prompt_tokens: int
-    completion_tokens: int
-    usage: Usage
-
-    @property
-    def place(self) -> Key:
-        return self.key, self.task, self.label
-
-    def to_json(self) -> dict[str, Any]:
-        return {**asdict(self), "usage": json.dumps(self.usage.to_json())}
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Rationale:
-        return cls(**{**data, "usage": Usage.from_json(json.loads(data["usage"]))})
-
 
 @dataclass(kw_only=True)
 class Rationales:
     """Makes and keeps rationales. ``wanted``: those asked for so far, by which their cost is
-    known; ``lost``: what questions took whose answers are of no use."""
+    known; ``lost``: what questions took whose answers are of no use; ``missing``: why there are
+    none, and how often, of those asked for last."""
 
     generator: Generator
     clues: Question
@@ -73,6 +44,7 @@ class Rationales:
     known: dict[Key, Rationale] = field(default_factory=dict)
     wanted: set[Key] = field(default_factory=set)
     lost: Usage = field(default_factory=Usage)
+    missing: Counter[str] = field(default_factory=Counter)
     _read: set[str] = field(default_factory=set)
 
     @property
@@ -96,11 +68,13 @@ class Rationales:
         self, examples: Examples, rows: Sequence[int], runtime: Runtime | None
     ) -> dict[int, Rationale]:
         """The rationales of ``rows`` of ``examples``, made where there are none yet; rows whose
-        questions got no answer are left out and asked again next time.
+        questions got no answer, an empty one or one that was cut are left out, counted in
+        ``missing``, and asked again next time.
 
         With a runtime they are kept below its files. Raises ``BudgetError`` where the budget does
         not allow for more; what was made is kept.
         """
+        self.missing = Counter()
         places = {row: self._place(examples, row) for row in rows}
         self.wanted.update(places.values())
         folder = self._folder(runtime) if rows else None
@@ -155,7 +129,8 @@ class Rationales:
         """Take over what ``save`` wrote."""
         written = json.loads(file.read_text(encoding="utf-8"))
         for rationale in map(Rationale.from_json, written["rationales"]):
-            self.known[rationale.place] = rationale
+            if rationale.whole:
+                self.known[rationale.place] = rationale
             self.wanted.add(rationale.place)
         self.lost = Usage.from_json(written["lost"])
 
@@ -172,13 +147,13 @@ class Rationales:
         """Ask for the clues of ``rows``, then for the reasoning from them."""
         self.generator.used()  # what others asked of it is told by them
         clues = self._ask(self.clues, examples, rows, [{}] * len(rows), runtime)
-        with_clues = [i for i, answer in enumerate(clues) if answer.finish != "failed"]
+        with_clues = [i for i, answer in enumerate(clues) if self._sound(answer, "clues")]
         told = [{"clues": one_line(clues[i].text, "clues")} for i in with_clues]
         asked = [rows[i] for i in with_clues]
         reasonings = self._ask(self.reasoning, examples, asked, told, runtime)
         usage = self.generator.used()
         both = [(clues[i], answer) for i, answer in zip(with_clues, reasonings, strict=True)]
-        sound = [answer.finish != "failed" for answer in reasonings]
+        sound = [self._sound(answer, "reasoning") for answer in reasonings]
         total = sum(_tokens(answer) for answer in [*clues, *reasonings])
         made = [
             self._rationale(examples, row, told_of["clues"], pair, usage, total)
@@ -192,6 +167,20 @@ class Rationales:
         if useless:
             self.lost += _share(usage, useless, total)
         return made
+
+    def _sound(self, answer: Answer, cue: str) -> bool:
+        """Whether ``answer`` is ``cue`` whole; else why not is counted."""
+        if answer.finish in ("failed", "refused"):
+            why = f"{cue}: {'no answer' if answer.finish == 'failed' else 'refused'}"
+            why += f": {answer.reason}" if answer.reason else ""
+        elif answer.finish == "length":
+            why = f"{cue}: cut at max_rationale_tokens ({self.max_tokens})"
+        elif not one_line(answer.text, cue):
+            why = f"{cue}: an empty answer"
+        else:
+            return True
+        self.missing[f"no rationale, {why}"] += 1
+        return False
 
     def _rationale(
         self,
@@ -265,7 +254,8 @@ class Rationales:
                 ) from error
             self._read.add(name)
             for rationale in found:
-                self.known.setdefault(rationale.place, rationale)
+                if rationale.whole:
+                    self.known.setdefault(rationale.place, rationale)
 
     def _write(self, folder: Folder, made: Sequence[Rationale]) -> None:
         import pyarrow as pa
@@ -277,13 +267,6 @@ class Rationales:
         name = f"part-{len(made):04d}-{hashlib.sha256(content).hexdigest()[:16]}.parquet"
         folder.write(name, content)
         self._read.add(name)
-
-
-def one_line(answer: str, cue: str) -> str:
-    """An answer on one line, without thoughts and a repeated cue: it stands in a prompt again."""
-    said = " ".join(without_thoughts(answer).split())
-    start = f"{cue}:"
-    return said[len(start) :].strip() if said.casefold().startswith(start) else said
 
 
 def _tokens(answer: Answer) -> int:

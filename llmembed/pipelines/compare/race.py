@@ -102,7 +102,7 @@ class Race:
                     self.keeper.offer(result, fitted[0], run)
                 self.assembler.keep(method.name, seed, fitted[0])
             else:
-                run.outcome = "FAILED" if result.status == "failed" else "KILLED"
+                run.outcome = "KILLED" if result.status == "skipped" else "FAILED"
         return result
 
     def _extract(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
-from llmembed.pipelines.predict.command import Predicted, predict
+from llmembed.pipelines.predict.command import predict
+from llmembed.pipelines.predict.outcome import Predicted
 
 __all__ = ["Predicted", "predict"]

@@ -5,15 +5,15 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Literal
 
 from llmembed.contract import Classifier, Stage, Usage
-from llmembed.errors import ConfigError, DataError
+from llmembed.errors import ConfigError, DataError, NoAnswerError
 from llmembed.permissions import Allowed, loading
 from llmembed.pipelines.console import check_writable, console, say_assumed, write_json
 from llmembed.pipelines.predict.claim import check_apart, claim, clear, digest_of, identity_of
+from llmembed.pipelines.predict.outcome import Predicted, say
 from llmembed.pipelines.runtime import make_runtime, tracking_files
 
 if TYPE_CHECKING:
@@ -22,25 +22,6 @@ if TYPE_CHECKING:
 CHUNK_ROWS = 1024
 """Rows that are labelled at once and lost at most by a kill, for each actor."""
 FORMATS = (".csv", ".jsonl", ".parquet")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Predicted:
-    """What ``predict`` did: ``rows`` labelled in all, ``reused_rows`` of them by an earlier run;
-    ``bad_rows`` were set aside in ``quarantine``. ``unread_rows`` were labelled now and got no
-    answer that could be read: their label is empty. ``paid``: what an endpoint was really asked
-    now, at ``paid_usd``; answers from the cache cost nothing."""
-
-    rows: int
-    reused_rows: int
-    bad_rows: int
-    unread_rows: int
-    seconds: float
-    usage: Usage
-    paid: Usage
-    paid_usd: float
-    output: str
-    quarantine: str
 
 
 def predict(
@@ -83,6 +64,8 @@ def predict(
         DataError: ``data`` can't be read, or more than ``max_bad_fraction`` of its rows are bad;
             the labels of the others are then kept for the next run.
         ModelError: ``model`` can't be found, or wants what was not allowed.
+        NoAnswerError: some texts got no answer; ``output`` is not finished, what was answered is
+            kept, and the same command asks only what is missing.
     """
     from llmembed.methods import load
     from llmembed.pipelines.generators import cache_of
@@ -153,6 +136,7 @@ def predict(
         if not done:
             clear(quarantine)
         reused = sum(parts.rows(name) for name in done)
+        unread = sum(parts.empty(name, _label_columns(classifier)) for name in done)
         paying = asks_endpoint(classifier)
         if of_a_run and not paying and runtime.machines > 1:
             of_a_run = {}  # a cache of answers lies on one machine's disk
@@ -170,17 +154,23 @@ def predict(
         where = make_runtime(files=files, local=True) if paying else runtime
         stages = [Stage(make=make if labeller is None else lambda: labeller, rows=1, model=True)]
         chunks = [Chunks(number=n, reader=reader, done=done) for n, reader in enumerate(made)]
-        rows, unread, usage = 0, 0, Usage()
+        rows, missing, waiting, usage = 0, 0, 0, Usage()
+        why, refused = "", [""][:0]
         for table in where.map_texts(chunks, stages, label="predict"):
             for record in table.to_pylist():
-                _check_seen(parts, record["part"])
-                rows, unread = rows + record["rows"], unread + record["unread"]
+                refused += record["refused"]
+                if record["unanswered"]:
+                    missing, waiting = missing + record["unanswered"], waiting + record["rows"]
+                    why = why or record["why"]
+                else:
+                    _check_seen(parts, record["part"])
+                    rows, unread = rows + record["rows"], unread + record["unread"]
                 usage += Usage.from_json(json.loads(record["usage"]))
         paid = labeller.classifier.generator.paid() if labeller else Usage()  # type: ignore[attr-defined]
     bad = _count_lines(quarantine)
-    _check_rows(rows + reused, bad, max_bad_fraction, data, quarantine)
+    _check_rows(rows + waiting + reused, bad, max_bad_fraction, data, quarantine)
     parts.tidy()
-    if suffix:
+    if suffix and not missing:
         write_whole(parts.tables(), output)
         parts.remove()
     result = Predicted(
@@ -188,6 +178,9 @@ def predict(
         reused_rows=reused,
         bad_rows=bad,
         unread_rows=unread,
+        unanswered_rows=missing,
+        open_rows=waiting,
+        refused=tuple(refused),
         seconds=time.perf_counter() - start,
         usage=usage,
         paid=paid,
@@ -195,9 +188,15 @@ def predict(
         output=output,
         quarantine=quarantine,
     )
-    _say(result)
+    say(result)
     told = {"usage": usage.to_json(), "paid": paid.to_json()}
     write_json(json_path, {**vars(result), **told})
+    if missing:
+        raise NoAnswerError(
+            f"{missing:,} of {rows + waiting + reused:,} texts got no answer"
+            f"{f' ({why})' if why else ''}, so {output} is not finished; what was answered is "
+            f"kept, and the same command asks only for the {missing:,}"
+        )
     return result
 
 
@@ -223,6 +222,15 @@ def _thresholds(
     if not single:
         raise ConfigError("--unknown-below: only a task with exactly one class a text has it")
     return dict.fromkeys(single, unknown_below)
+
+
+def _label_columns(classifier: Classifier) -> list[str]:
+    """The columns of the output that hold labels."""
+    from llmembed.pipelines.predict.labeller import answer_columns
+
+    tasks = classifier.tasks
+    alone = len(tasks) == 1
+    return [answer_columns(t, alone=alone, scores=False, abstains=False)[0] for t in tasks]
 
 
 def _check_columns(
@@ -277,22 +285,3 @@ def _check_rows(rows: int, bad: int, allowed: float, data: Sequence[str], quaran
         )
     if not rows:
         raise DataError(f"{' '.join(data)}: no rows")
-
-
-def _say(result: Predicted) -> None:
-    out = console()
-    out.print(f"labelled {result.rows:,} texts in {result.seconds:.1f} s -> {result.output}")
-    if result.reused_rows:
-        out.print(f"{result.reused_rows:,} of them were labelled by an earlier run")
-    if result.paid.calls or result.paid_usd:
-        tokens = result.paid.prompt_tokens + result.paid.completion_tokens
-        out.print(
-            f"asked in {result.paid.calls:,} calls and {tokens:,} tokens, "
-            f"about {result.paid_usd:.4g} USD"
-        )
-    if result.unread_rows:
-        out.print(f"{result.unread_rows:,} texts got no readable answer: their label is empty")
-    if result.bad_rows:
-        out.print(
-            f"{result.bad_rows:,} bad rows set aside in {result.quarantine}, with their reasons"
-        )

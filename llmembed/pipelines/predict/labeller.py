@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from llmembed.contract import UNKNOWN, Classifier, Prediction, Reader, Task
+from llmembed.contract import UNKNOWN, Classifier, Prediction, Reader, Task, unanswered_rows
 from llmembed.permissions import Allowed
 from llmembed.pipelines.predict.endpoint import load_for_run
 from llmembed.pipelines.predict.parts import Parts, part_name
@@ -105,7 +105,9 @@ class MakeLabeller:
 
 @dataclass(frozen=True, kw_only=True)
 class Labeller:
-    """Labels chunks, writes their parts, returns one small row a part."""
+    """Labels chunks, writes their parts, returns one small row a part. A chunk with texts that got
+    no answer has no part (``unanswered``; what was answered lies in the cache of answers): it is
+    labelled again by the next run."""
 
     classifier: Classifier
     settings: MakeLabeller
@@ -129,15 +131,22 @@ class Labeller:
                     unknown_below=self.settings.unknown_below.get(task.name),
                 )
             table = pa.table(columns)
-            self.settings.parts.write(part, table)
-            usage = json.dumps(used.to_json())
+            unanswered = int(unanswered_rows(predictions).sum())
+            if not unanswered:
+                self.settings.parts.write(part, table)
             unread = np.any([each.invalid for each in predictions.values()], axis=0)
             done.append(
                 {
                     "part": part,
                     "rows": table.num_rows,
-                    "unread": int(unread.sum()),
-                    "usage": usage,
+                    "unread": int(unread.sum()) - unanswered,
+                    "unanswered": unanswered,
+                    "why": "; ".join(getattr(self.classifier, "complaints", ())[:1]),
+                    "refused": [
+                        f"{table['file'][at]}, row {table['index'][at]}: {why}"
+                        for at, why in sorted(getattr(self.classifier, "refused", {}).items())
+                    ],
+                    "usage": json.dumps(used.to_json()),
                 }
             )
         return pa.Table.from_pylist(done)
@@ -180,7 +189,7 @@ def answers(
         names = [None if label < 0 else task.classes[label] for label in prediction.labels]
         below = np.zeros(len(names), dtype=bool)
         if abstains and best is not None:
-            below = best < unknown_below
+            below = (best < unknown_below) & ~prediction.invalid  # no answer is not a doubt
             names = [UNKNOWN if low else name for name, low in zip(names, below, strict=True)]
         columns = {label_column: pa.array(names, pa.string())}
     if best is not None:

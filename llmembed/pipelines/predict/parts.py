@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -63,6 +63,13 @@ class Parts:
         filesystem, path = filesystem_of(self._at(name))
         with filesystem.open_input_file(path) as file:
             return int(pq.ParquetFile(file).metadata.num_rows)
+
+    def empty(self, name: str, columns: Sequence[str]) -> int:
+        """How many rows of a part have an empty label in one of ``columns``."""
+        filesystem, path = filesystem_of(self._at(name))
+        with filesystem.open_input_file(path) as file:
+            table = pq.ParquetFile(file).read(columns=list(columns))
+        return sum(any(_empty(label) for label in row.values()) for row in table.to_pylist())
 
     def tables(self) -> Iterator[pa.Table]:
         """One part after another, all with the first one's schema."""
@@ -127,6 +134,12 @@ class Parts:
 
     def _at(self, name: str) -> str:
         return f"{self.address.rstrip('/')}/{name}"
+
+
+def _empty(label: Any) -> bool:
+    """None; of words, where every one's is."""
+    words = isinstance(label, list) and label
+    return all(each is None for each in label) if words else label is None
 
 
 def put(address: str, content: bytes | pa.Buffer) -> None:

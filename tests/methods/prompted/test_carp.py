@@ -6,11 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from carp_world import ONE_ROUND, fit, stage_of
 from newsroom import TOPIC, news, reader_rule, topic_of
-from scripted_generator import Scripted, asked_text, whole
+from scripted_generator import Cut, Scripted, asked_text, whole
 
 from llmembed.contract import Classifier, Task, Usage
 from llmembed.errors import ConfigError, UnsupportedError
@@ -191,6 +192,51 @@ def test_a_rationale_that_got_no_answer_is_left_out_and_asked_again(view, runtim
     down[0] = False
     classifier.predict(["grain"], runtime)
     assert whole(generator.asked[-1][0]).count("\nText: ") == 6
+
+
+@pytest.mark.parametrize("stage", ["clues", "reasoning"])
+@pytest.mark.parametrize(
+    ("useless", "why"), [("  ", "an empty answer"), (Cut("Clues: so and"), "cut at max_rationale")]
+)
+def test_an_empty_or_cut_rationale_is_none(stage, useless, why, view, runtime, tmp_path):
+    garbage = [True]
+
+    def rule(prompt, sampling):
+        lost = garbage[0] and stage_of(prompt) == stage and topic_of(asked_text(prompt)) == "oil"
+        return useless if lost else reader_rule(prompt, sampling)
+
+    generator = Scripted(rule=rule)
+    train = news(6)
+    classifier = fit(Carp(generator=generator, k=6, view=view, rounds=ONE_ROUND), train, runtime)
+    classifier.predict(["grain"], runtime)
+    assert whole(generator.asked[-1][0]).count("\nText: ") == 4
+    assert any("2 demonstrations had no rationale" in note for note in classifier.notes)
+    assert any(f"no rationale, {stage}: {why}" in note for note in classifier.notes)
+    (folder,) = (Path(runtime.files) / "rationales").iterdir()
+    kept = [row for part in folder.glob("part-*") for row in pq.read_table(part).to_pylist()]
+    assert len(kept) == 4 and all(row["clues"] and row["reasoning"] for row in kept)
+    classifier.save(tmp_path / "saved")
+    garbage[0] = False
+    # A run of an earlier version kept them all the same.
+    empty = [{**kept[0], "key": row, "clues": ""} for row in ("a", "b")]
+    pq.write_table(pa.Table.from_pylist(empty), folder / "part-0002-0000000000000000.parquet")
+    again = fit(Carp(generator=generator, k=6, view=view, rounds=ONE_ROUND), train, runtime)
+    again.predict(["grain"], runtime)
+    assert whole(generator.asked[-1][0]).count("\nText: ") == 6
+    assert not any("rationale" in note for note in again.notes)
+    (worked,) = again.worked
+    assert all(each.whole for each in worked.rationales.known.values())
+
+
+def test_a_vote_that_lacks_a_round_is_unanswered(view, runtime):
+    def rule(prompt, sampling):
+        lost = stage_of(prompt) == "answer" and sampling.seed == 1 and "oil" in asked_text(prompt)
+        return None if lost else reader_rule(prompt, sampling)
+
+    method = Carp(generator=Scripted(rule=rule), k=0, view=view, rounds=Rounds(number=3))
+    found = fit(method, news(6), runtime).predict(["grain rose", "oil rose"], runtime)["topic"]
+    assert found.unanswered.tolist() == [False, True]
+    assert found.invalid.tolist() == [False, False]
 
 
 def test_saved_and_loaded_it_has_its_rationales(view, runtime, tmp_path):

@@ -5,14 +5,17 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import pytest
 from newsroom import TOPIC, news, reader_rule, topic_of
 from scripted_generator import Scripted, asked_text
 
 from llmembed.contract import Silent, Usage
+from llmembed.errors import NoAnswerError
 from llmembed.methods.asked import InvalidAnswers
 from llmembed.methods.demonstrations import unit_vectors, view_reader
 from llmembed.methods.prompt_classifier import CONTENT_FREE
 from llmembed.methods.prompted.prompt import Prompting
+from llmembed.tracking.pyfunc import answer as served_by_mlflow
 
 
 def fit(method, tasks, train, runtime):
@@ -93,22 +96,51 @@ def test_calibration_takes_the_models_bias_away(runtime):
     assert classifier.predict([], runtime)["topic"].scores.shape == (0, 3)
 
 
+def test_asking_again_is_for_what_was_answered(runtime):
+    """A call that never came was tried often enough; one that never came again is missing, too."""
+
+    def rule(prompt, sampling):
+        topic = topic_of(asked_text(prompt))
+        if topic == "grain":
+            return None
+        return "oil" if topic == "oil" else "hm" if sampling.seed < 1_000_000 else None
+
+    generator = Scripted(rule=rule)
+    method = Prompting(generator=generator, k=0, invalid=InvalidAnswers(policy="retry", retries=2))
+    classifier = fit(method, [TOPIC], news(9), runtime)
+    answer = classifier.predict(news(3).texts, runtime)["topic"]
+    assert answer.labels.tolist() == [0, -1, -1]
+    assert answer.unanswered.tolist() == [False, True, True]
+    assert len(generator.asked) == 3 + 1
+    assert not any("answers could not be read" in note for note in classifier.notes)
+    assert classifier.complaints == ("no answer: down (2 times)",)
+
+
 def test_a_score_that_got_no_answer_is_invalid(runtime):
     def broken(prompt, candidate):
+        if "refuse" in asked_text(prompt):
+            return -np.inf
         return np.nan if topic_of(asked_text(prompt)) == "grain" else biased(prompt, candidate)
 
     generator = Scripted(rule=reader_rule, scorer=broken, gives_scores=True)
     method = Prompting(generator=generator, style="zero_shot", decision="score")
-    answer = fit(method, [TOPIC], news(9), runtime).predict(news(3).texts, runtime)["topic"]
-    assert answer.labels.tolist() == [2, -1, 2]
-    assert answer.invalid.tolist() == [False, True, False]
-    assert np.isfinite(answer.scores).all()
+    for calibrate in (False, True):
+        classifier = fit(replace(method, calibrate=calibrate), [TOPIC], news(9), runtime)
+        answer = classifier.predict([*news(3).texts, "refuse oil"], runtime)["topic"]
+        assert answer.labels.tolist() == ([0, -1, 2, -1] if calibrate else [2, -1, 2, -1])
+        assert answer.invalid.tolist() == [False, True, False, True]
+        assert answer.unanswered.tolist() == [False, True, False, False]
+        assert [*classifier.refused] == [3]
+        assert np.isfinite(answer.scores).all()
 
 
 def test_no_answer_at_all_is_told(runtime):
     classifier = fit(
         Prompting(generator=Scripted(rule=lambda *_: None), k=0), [TOPIC], news(9), runtime
     )
-    assert classifier.predict(["a", "b"], runtime)["topic"].invalid.all()
+    answer = classifier.predict(["a", "b"], runtime)["topic"]
+    assert answer.invalid.all() and answer.unanswered.all()
+    with pytest.raises(NoAnswerError, match="2 of 2 texts got no answer"):
+        served_by_mlflow(classifier, ["a", "b"], {})
     assert any("no answer: down (2 times)" in note for note in classifier.notes)
     assert classifier.fit_usage == Usage()

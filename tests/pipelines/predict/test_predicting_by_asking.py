@@ -16,12 +16,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from openai_faults import WORDS
 from openai_server import OpenAIServer
 from tiny_llama import save_tiny_llama
 
+from llmembed.cli import main
 from llmembed.cluster import LocalRuntime
 from llmembed.contract import Examples, Silent, Task
-from llmembed.errors import BudgetError, ConfigError, ModelError
+from llmembed.errors import BudgetError, ConfigError, NoAnswerError
 from llmembed.generation import ResponseCache
 from llmembed.generation.building import build_generator
 from llmembed.methods.prompted.prompt import Prompting
@@ -82,6 +84,11 @@ def labels(folder: Path) -> list[str]:
     parts = [pq.read_table(part) for part in sorted(folder.glob("part-*.parquet"))]
     found: list[str] = pa.concat_tables(parts)["label"].to_pylist()
     return found
+
+
+def column(file: Path, name: str) -> list[str]:
+    with file.open() as opened:
+        return [row[name] for row in csv.DictReader(opened)]
 
 
 def right(rows: int) -> list[str]:
@@ -154,7 +161,7 @@ def test_the_budget_is_held_over_all_chunks(server, model, tmp_path, capsys):
     assert "at the default" not in capsys.readouterr().out
 
 
-def test_a_server_that_goes_down_stops_the_run_and_one_lost_call_does_not(server, model, tmp_path):
+def test_a_server_that_goes_down_stops_the_run(server, model, tmp_path):
     data = write(tmp_path / "a.csv", 60)
     settings = {
         "model": model,
@@ -165,18 +172,65 @@ def test_a_server_that_goes_down_stops_the_run_and_one_lost_call_does_not(server
         "allowed": allowing(server),
     }
     server.fail(*[""] * 10, *["500"] * 100)
-    with pytest.raises(ModelError, match="no answer to 20 calls in a row"):
+    with pytest.raises(NoAnswerError, match="no answer to 20 calls in a row"):
         predict(**settings)
     assert not (tmp_path / "labels.jsonl").exists()
     server.faults.clear()
     before = len(server.calls)
-    server.fail("500")
     done = predict(**settings)
     assert len(server.calls) - before == 50
-    assert done.unread_rows == 1
+    assert (done.unread_rows, done.unanswered_rows) == (0, 0)
     rows = [json.loads(line) for line in (tmp_path / "labels.jsonl").read_text().splitlines()]
-    assert sum(row["label"] is None for row in rows) == 1
-    assert all(row["label"] in (None, want) for row, want in zip(rows, right(60), strict=True))
+    assert [row["label"] for row in rows] == right(60)
+
+
+@pytest.mark.parametrize("output", ["labels", "labels.csv"])
+def test_rows_without_an_answer_stay_undone(output, server, model, tmp_path, capsys):
+    target = tmp_path / output
+    # A chunk each.
+    data = [str(write(tmp_path / "a.csv", 20)), str(write(tmp_path / "b.csv", 30))]
+    words = ["predict", "--model", model, "--data", *data, "--output", str(target)]
+    words += ["--files", str(tmp_path / "files"), "--json", str(tmp_path / "told.json"), "--local"]
+    words += ["--allow-endpoint", server.url]
+    away = {text_of(row) for row in (23, 27)}
+    server.fault_of = lambda m: "503" if any(text in m[-1]["content"] for text in away) else ""
+    assert main(words) == 1
+    said = capsys.readouterr()
+    assert "2 of 50 texts got no answer" in said.err and "503" in said.err
+    assert "the same command asks only for the 2" in said.err
+    assert "30 texts are still to be labelled" in said.out
+    told = json.loads((tmp_path / "told.json").read_text())
+    assert (told["rows"], told["open_rows"], told["unanswered_rows"]) == (20, 30, 2)
+    folder = target if output == "labels" else tmp_path / "labels.csv.parts"
+    assert [part.name for part in folder.glob("part-*")] == ["part-00000-000000.parquet"]
+    assert output == "labels" or not target.exists()
+    server.fault_of = lambda _: ""
+    before = len(server.calls)
+    assert main(words) == 0
+    assert len(server.calls) - before == 2, "only what is missing is asked"
+    found = labels(target) if output == "labels" else column(target, "label")
+    assert found == [*right(20), *right(30)]
+
+
+def test_a_refused_text_is_named_and_counted_again(server, model, tmp_path, capsys):
+    settings = {
+        "model": model,
+        "data": [str(write(tmp_path / "a.csv", 30))],
+        "text_column": "text",
+        "output": str(tmp_path / "labels"),
+        "files": str(tmp_path / "files"),
+        "allowed": allowing(server),
+    }
+    server.fault_of = lambda m: "filtered" if text_of(17) in m[-1]["content"] else ""
+    done = predict(**settings)
+    assert done.unread_rows == 1 and done.unanswered_rows == 0
+    (refused,) = done.refused
+    assert refused.startswith(f"{settings['data'][0]}, row 17: ") and WORDS["filtered"] in refused
+    assert labels(tmp_path / "labels") == [*right(17), None, *right(30)[18:]]
+    assert "row 17" in capsys.readouterr().out.replace("\n", " ")
+    again = predict(**settings)
+    assert (again.reused_rows, again.unread_rows) == (30, 1)
+    assert "1 texts got no readable answer" in capsys.readouterr().out
 
 
 def test_limits_that_hold_nothing_are_refused(server, model, tmp_path):
