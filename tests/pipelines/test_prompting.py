@@ -264,6 +264,7 @@ def test_a_fitted_prompt_labels_files(words, server, table, tmp_path, monkeypatc
     files = words[words.index("--files") + 1]
     output = tmp_path / "labels.jsonl"
     asked = ["--model", str(saved), "--data", str(table), "--output", str(output)]
+    asked += ["--allow-endpoint", f"{server.url}=OPENAI_API_KEY"]
     assert main(["predict", *asked, "--files", files, "--budget-usd", "1"]) == 0
     rows = [json.loads(line) for line in output.read_text().splitlines()]
     assert [row["label"] for row in rows] == [topic_in(row["text"]) for row in rows]
