@@ -14,12 +14,13 @@ from newsroom import TOPIC, news, reader_rule, topic_of
 from scripted_generator import Cut, Scripted, asked_text, whole
 
 from llmembed.contract import Classifier, Task, Usage
-from llmembed.errors import ConfigError, UnsupportedError
+from llmembed.errors import ConfigError, ModelError, UnsupportedError
 from llmembed.evaluation import evaluate
 from llmembed.methods import load
 from llmembed.methods.prompted.carp import Carp
 from llmembed.methods.prompted.carp_classifier import CarpClassifier
 from llmembed.methods.prompted.voting import Rounds
+from llmembed.permissions import Allowed
 from llmembed.texts import Corpus
 
 
@@ -256,7 +257,9 @@ def test_saved_and_loaded_it_has_its_rationales(view, runtime, tmp_path):
     assert {stage_of(p) for p, _ in again.asked} == {"answer"}
     ours = [whole(p) for p, _ in generator.asked if stage_of(p) == "answer"]
     assert [whole(p) for p, _ in again.asked] == ours
-    assert load(tmp_path / "saved").method == "carp"
+    with pytest.raises(ModelError, match="asks m at http://h .*which was not allowed"):
+        load(tmp_path / "saved")
+    assert load(tmp_path / "saved", Allowed(endpoints=("http://h=none",))).method == "carp"
 
 
 @pytest.mark.parametrize(
