@@ -59,7 +59,7 @@ _OPTIONS = {
 # No user, password or query has a place in it, so an address that fits can be shown.
 _ADDRESS = r"https?://(?:[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?(?:/[\w.~%+:,/-]*)?"
 _WORD = re.compile(rf"(?P<address>{_ADDRESS})(?:=(?P<key>none|[A-Z_][A-Z0-9_]{{0,63}}))?", re.ASCII)
-_SHOWN = 80
+_SHOWN = 200
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+Bits = Literal[4, 8]
+"""In which the frozen weights of a base may be read."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Sharding:

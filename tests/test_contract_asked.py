@@ -15,7 +15,8 @@ from llmembed.methods.prompted.carp import Carp
 from llmembed.methods.prompted.prompt import Prompting
 
 sys.path.append(str(Path(__file__).parent / "generation"))
-from test_contract import TAGS, TOPIC, make_examples
+from test_contract import TAGS, TOPIC, WORDS, make_examples
+from tiny_bert import save_tiny_bert
 from tiny_llama import save_tiny_llama
 
 ASKING = ("prompt", "carp")
@@ -41,6 +42,16 @@ def runtime(tmp_path_factory):
 @pytest.fixture(scope="module")
 def data():
     return make_examples(40, 0), make_examples(10, 1), make_examples(12, 2)
+
+
+@pytest.fixture(scope="module")
+def tiny_spec(tmp_path_factory):
+    """A tiny BERT that knows the words of these texts."""
+    from llmembed.backbones import resolve
+
+    words = {word for known in WORDS.values() for word in known.split()}
+    folder = save_tiny_bert(tmp_path_factory.mktemp("models") / "tiny-bert", words)
+    return resolve(str(folder), reads="mean:1-2 cls:1", max_tokens=24, dtype="float32")
 
 
 def make(name: str, generator, tiny_spec):

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import logging
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from llmembed.errors import UnsupportedError
+from llmembed.sharding import Bits as Bits
 
 if TYPE_CHECKING:
     import torch
 
-Bits = Literal[4, 8]
 BLOCK = 64
 """Weights that share a scale in 4 bit."""
 BITS_HELD: dict[Bits, float] = {4: 4.13, 8: 8.01}

@@ -83,6 +83,8 @@ def parse_reads(text: str | Iterable[Read]) -> tuple[Read, ...]:
                 if found is None:
                     raise ConfigError(f"can't read {word!r}: write for example `mean:1-5`")
                 first, last = int(found[1]), int(found[2] or found[1])
+                if last > DEEPEST:
+                    raise ConfigError(f"can't read {word!r}: no model has {last} blocks")
                 if last < first:
                     raise ConfigError(f"can't read {word!r}: the range {piece} is empty")
                 reads += [
@@ -92,6 +94,10 @@ def parse_reads(text: str | Iterable[Read]) -> tuple[Read, ...]:
     if not reads:
         raise ConfigError("nothing to read: name at least one pooling, for example `mean:1`")
     return sorted_reads(reads)
+
+
+DEEPEST = 1000
+"""More blocks than any model has."""
 
 
 @dataclass(frozen=True, kw_only=True)

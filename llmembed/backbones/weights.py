@@ -65,6 +65,8 @@ def _transformer_in(folder: Path) -> Path:
         inside = folder / json.loads((folder / MODULES).read_text(encoding="utf-8"))[0]["path"]
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise ModelError(f"{folder / MODULES} can't be read: {error!r}") from error
+    if not inside.resolve().is_relative_to(folder.resolve()):
+        raise ModelError(f"{folder / MODULES} names a folder outside of {folder}")
     return inside if (inside / "config.json").is_file() else folder
 
 
@@ -109,6 +111,9 @@ def check_plain(folder: Path) -> None:
     file = folder / "config.json"
     if not file.is_file():
         raise ModelError(f"{folder} holds no config.json")
+    if (folder / "adapter_config.json").exists():
+        # transformers would read them unasked: they are in no digest, and may name others.
+        raise ModelError(f"{folder} holds adapters beside the model's weights: remove them")
     if _names_a_kernel(json.loads(file.read_text(encoding="utf-8"))):
         raise ModelError(
             f"{folder}/config.json takes its attention from the hub, which is code and is never "

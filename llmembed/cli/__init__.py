@@ -46,10 +46,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return _run(options)
     except UserError as error:
-        print(f"llmembed {options.command}: {error}", file=sys.stderr)
+        _say(options.command, str(error))
         return 2
     except LlmembedError as error:
-        print(f"llmembed {options.command}: {error}", file=sys.stderr)
+        _say(options.command, str(error))
         return 1
     except KeyboardInterrupt:
         print(
@@ -62,8 +62,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     except OSError as error:
         reason = f"{error.strerror}: {error.filename}" if error.filename else str(error)
-        print(f"llmembed {options.command}: {reason}", file=sys.stderr)
+        _say(options.command, reason)
         return 1
+
+
+def _say(command: str, words: str) -> None:
+    """A sentence on standard error; what a strange file put into it does nothing to a terminal."""
+    plain = "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in words)
+    print(f"llmembed {command}: {plain}", file=sys.stderr)
 
 
 def _share_cores() -> None:

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-from llmembed.backbones.quantising import Bits
 from llmembed.errors import ConfigError
+from llmembed.sharding import Bits
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +21,23 @@ def adapter_sha256(folder: str) -> str:
     return weights.sha256(file)
 
 
+def _check_plain(file: Path) -> None:
+    """Raise ``ModelError`` for adapters of other kinds than ours: some name others, on the hub."""
+    try:
+        told = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{file} can't be read: {error}") from None
+    if not isinstance(told, dict) or told.get("peft_type") != "LORA":
+        raise ModelError(f"the adapters of {file} are not LoRA's, which alone are read")
+
+
 def with_adapters(model: Any, folder: str, expected: str | None) -> Any:
     """``model`` with the adapters in ``folder`` inside its layers, by peft; ``expected``: their
     sha256. Raises ``ModelError``."""
     from peft import PeftModel
 
     check_weights(folder, expected, adapter_sha256(folder), what="adapters")
+    _check_plain(Path(folder, "adapter_config.json"))
     try:
         joined: Any = PeftModel.from_pretrained(model, folder)
     except (OSError, ValueError, RuntimeError) as error:

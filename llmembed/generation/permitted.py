@@ -9,6 +9,8 @@ from llmembed.backbones.weights import check_location
 from llmembed.errors import ModelError
 from llmembed.permissions import allowed_now, grant, shown
 
+OF_THE_LOADER = ("concurrency", "retries", "give_up_after", "patience_seconds")
+"""How hard an endpoint is asked is for whoever asks it to say."""
 DEFAULT_KEY = "OPENAI_API_KEY"
 """The variable of a description that tells none; one without a key tells null."""
 
@@ -23,7 +25,7 @@ def permitted(settings: Mapping[str, Any], of_a_run: tuple[str, ...]) -> dict[st
                 f"the classifier's language model names a {name}, which whoever loads it chooses: "
                 f"remove {name} from its classifier.json"
             )
-    found = dict(settings)
+    found = {name: value for name, value in settings.items() if name not in OF_THE_LOADER}
     model = str(settings["model"])
     if settings["kind"] == "endpoint":
         key = settings.get("api_key_env", DEFAULT_KEY)

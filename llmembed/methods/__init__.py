@@ -19,13 +19,15 @@ from __future__ import annotations
 import json
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from llmembed.contract import Classifier
 from llmembed.errors import ModelError
 from llmembed.methods.settings import MethodSettings, settings_problem
-from llmembed.permissions import Allowed, loading
 from llmembed.plugins import Table
+
+if TYPE_CHECKING:
+    from llmembed.permissions import Allowed
 
 METHODS: Table[type[MethodSettings]] = Table(
     "llmembed.methods",
@@ -82,6 +84,8 @@ def load(folder: str | Path, allowed: Allowed | None = None) -> Classifier:
         raise ModelError(
             f"{folder} holds a classifier of method {kind!r}, which is unknown here: {known}"
         )
+    from llmembed.permissions import loading
+
     with loading(allowed):
         classifier: Classifier = classifier_class(kind).load(folder)
     return classifier

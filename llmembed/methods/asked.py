@@ -57,6 +57,8 @@ class InvalidAnswers:
                 f"unknown policy for invalid answers {self.policy!r}; known are "
                 f"{', '.join(POLICIES)}"
             )
+        if self.retries > 100:
+            raise ConfigError(f"retries is {self.retries}: expected at most 100")
         if self.policy == "retry" and (self.retries < 1 or self.temperature <= 0):
             raise ConfigError("to ask again needs at least one retry and a temperature above 0")
         if self.policy == "nearest" and self.view is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -127,21 +128,23 @@ def say_leaderboard(
         )
         where: list[str] = []
         if experiment.runtime.files != "llmembed-files":
-            where.append(f"--files {experiment.runtime.files}")
+            where.append(f"--files {shlex.quote(experiment.runtime.files)}")
         if experiment.tracking.uri:
             where.append("--tracking-uri ADDRESS")
         named = f"{registered.name}@{registered.alias}"
         words = ["llmembed predict --model", named]
         if experiment.data.text_column != "text":
-            words.append(f"--text-column {experiment.data.text_column}")
+            words.append(f"--text-column {shlex.quote(experiment.data.text_column)}")
+        if experiment.data.encoding:
+            words.append(f"--encoding {experiment.data.encoding}")
         words += [*where, "--data FILE.csv --output labels.csv"]
-        out.print(f"  label your texts:  {escape(' '.join(words))}")
+        out.print(f"  label your texts:  {escape(' '.join(words))}", soft_wrap=True)
         served = registered.name if registered.alias == "champion" else named
         out.print(f"  put it online:     {escape(' '.join(['llmembed serve', served, *where]))}")
         if registered.alias != "champion":
             out.print("  make it champion:  the same command with tracking.promote=true")
     if saved:
         out.print(f"  saved in:          {escape(saved)}")
-    out.print(f"  see every run:     {escape(tracking.ui_command)}")
+    out.print(f"  see every run:     {escape(tracking.ui_command)}", soft_wrap=True)
     out.print(f"                     then open {escape(tracking.page)}")
-    out.print(f"  this table again:  llmembed report {escape(stored)}")
+    out.print(f"  this table again:  llmembed report {escape(stored)}", soft_wrap=True)

@@ -51,7 +51,7 @@ def doctor(
             good, words = check()
         except LlmembedError as error:
             good, words = False, str(error)
-        except (OSError, RuntimeError, ImportError) as error:
+        except Exception as error:  # whatever is wrong, the others are looked at too
             good, words = False, f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
         findings[name] = {"ok": good, "found": words}
         mark = "[green]ok[/]  " if good else "[red]no[/]  "

@@ -84,10 +84,13 @@ def sample_text(sample: bytes, encoding: str, address: str, *, asked: bool) -> s
     decoder = codecs.getincrementaldecoder("utf-8-sig" if encoding == UTF8 else encoding)
     try:
         return decoder().decode(sample)
-    except UnicodeDecodeError:
+    except UnicodeError:
         if not asked:
             _refuse_broken(sample, address)
-        return decoder("replace").decode(sample)
+        try:
+            return decoder("replace").decode(sample)
+        except UnicodeError as error:  # of UTF-16 without its mark
+            raise DataError(f"{address} can't be read as {encoding}: {error}") from None
 
 
 def _refuse_broken(sample: bytes, address: str) -> None:

@@ -96,7 +96,15 @@ def uncut_note(task: Task, splits: Iterable[Examples], separator: str) -> str | 
         counts += labels.sum(axis=0)
     for other in OTHER_SEPARATORS:
         holding = np.array([other in name for name in task.classes])
-        if other != separator and counts[holding].sum() > counts.sum() / 2:
+        # A class that is cut into other classes tells as much as many that hold it.
+        cut = any(
+            len(pieces := {piece.strip() for piece in name.split(other)}) > 1
+            and pieces <= {*task.classes}
+            for name in task.classes
+            if other in name
+        )
+        many = counts[holding].sum() > counts.sum() / 2
+        if other != separator and (many or cut):
             shown = {"\n": "a line break", "\t": "a tab"}.get(other, f"{other!r}")
             word = {"\n": "'\"\\n\"'", "\t": "'\"\\t\"'"}.get(other, f"'{other}'")
             return (

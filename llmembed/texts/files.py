@@ -152,6 +152,10 @@ def expand(source: str | Path | Sequence[str | Path], form: Form | None = None) 
         found = _listing(address)
         chosen = _rows_alone([path for path in found if format_of(path)])
         if not chosen and len(found) == 1 and found[0].endswith(PurePosixPath(address).name):
+            if PurePosixPath(address).suffix.lower() in (".xlsx", ".xls", ".ods"):
+                raise DataError(
+                    f"{address} is a workbook, which is not read: save its sheet as `CSV UTF-8`"
+                )
             raise DataError(
                 f"{address} has no suffix that names its format; use one of {listed(FORMATS)}"
             )

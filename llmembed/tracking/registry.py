@@ -34,7 +34,8 @@ Alias = Literal["champion", "challenger"]
 CHAMPION: Alias = "champion"
 _SCORE, _METRIC, _DIGEST = "llmembed.validation_score", "llmembed.metric", "llmembed.digest"
 _METHOD = "llmembed.method"
-_STORES = ("s3", "gs", "abfss", "wasbs", "r2", "b2", "dbfs")
+_STORES = ("s3", "gs")
+"""Stores whose host is this machine's setting; in other addresses a version would choose it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -240,8 +241,10 @@ def _check_host(location: str, uri: str, model_uri: str) -> None:
     """Raise ``ModelError`` where a version's files would be fetched from a host of its own choice:
     whoever may register one would choose what this machine calls. Object stores are found by the
     settings of this machine."""
-    place = urlsplit(location)
-    if not place.netloc or place.scheme in _STORES or place.hostname == urlsplit(uri).hostname:
+    place, registry = urlsplit(location), urlsplit(uri)
+    own = place.scheme == "mlflow-artifacts" or place.scheme == registry.scheme
+    same = own and (place.hostname, place.port) == (registry.hostname, registry.port)
+    if not place.netloc or place.scheme in _STORES or same:
         return
     raise ModelError(
         f"the files of {model_uri} lie on a host other than the registry's, by "

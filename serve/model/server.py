@@ -110,6 +110,8 @@ class Server:
     ) -> Answer:
         """Predictions of all tasks of ``model``; ``counted`` false for texts that no client wrote,
         which say nothing about drift. Raises a ``RequestError``."""
+        if counted:
+            refuse_blank(texts)
         seat = self._split(await self._seat(texts, model), model, request_id)
         try:
             answer = await self._in_time(seat.predict(texts, truncate=self._truncate(truncate)))
@@ -168,9 +170,6 @@ class Server:
         most = self.settings.limits.texts
         if len(texts) > most:
             raise TooLargeError(f"{len(texts)} texts in one request; the limit is {most}")
-        for number, text in enumerate(texts):
-            if not text or text.isspace():
-                raise RequestError(f"text {number} is empty or white space only")
         return await self.shelf.get(model)
 
     def _split(self, seat: Seat, model: str | None, request_id: str) -> Seat:
@@ -238,3 +237,10 @@ class Server:
                 for label in answer.predictions[task.name].labels.tolist():
                     name = task.classes[label] if label >= 0 else "invalid"
                     self.metrics.answers.labels(answer.seat.key, task.name, name).inc()
+
+
+def refuse_blank(texts: Sequence[str]) -> None:
+    """Raise ``RequestError`` for a text of a client's that says nothing."""
+    for number, text in enumerate(texts):
+        if not text or text.isspace():
+            raise RequestError(f"text {number} is empty or white space only")

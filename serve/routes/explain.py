@@ -23,7 +23,7 @@ from serve.routes.tei import headers_of
 if TYPE_CHECKING:
     from llmembed.contract import Task
     from serve.model.seats import Answer
-    from serve.model.server import Server
+    from serve.model.server import Server, refuse_blank
 
 MOST_PIECES = 64
 """Pieces of a text that are left out in turn; each costs the model one text."""
@@ -92,6 +92,7 @@ def router(server: Server) -> APIRouter:
                 counted=counted,
             )
 
+        refuse_blank([body.text])
         # Refuses what /predict would, and says how many tokens a variant will have.
         first = await ask([body.text], counted=False)
         tokens = int(first.tokens[0])

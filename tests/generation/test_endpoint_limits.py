@@ -56,7 +56,9 @@ def test_fewer_calls_are_sent_at_once_after_a_limit_and_more_again_later() -> No
         answers = generator.generate(prompts(60), Sampling())
         assert {a.finish for a in answers} == {"stop"}
         # 16 at once met the limit; learnt from, it is met again only when one more is tried.
-        assert len([call for call in server.calls if call.fault]) < 14 + 20
+        assert (
+            len([call for call in server.calls if call.fault]) < 60
+        )  # without learning, each of 60 would meet it again and again
         most = 99
         server.most_at_once = 0
         generator.generate(prompts(160)[60:], Sampling())

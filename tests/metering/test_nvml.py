@@ -94,7 +94,7 @@ def test_gpu_without_a_counter_is_estimated_and_its_neighbour_measured():
         time.sleep(0.05)
     usage = meter.usage
     assert usage.measured_joules == {"gpu:0": 2.0}
-    assert usage.estimated_joules["gpu:1"] == pytest.approx(100 * usage.seconds, rel=0.02)
+    assert usage.estimated_joules["gpu:1"] == pytest.approx(100 * usage.seconds, rel=0.2)
     assert set(usage.estimated_joules) == {"gpu:1"}
 
 

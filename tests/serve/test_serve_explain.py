@@ -85,9 +85,10 @@ def test_what_is_wrong_is_refused(server: str, body: dict, status: int, words: s
     assert words in answer["error"]
 
 
-def test_a_text_without_words_has_no_weights(server: str) -> None:
+def test_a_text_without_words_is_refused(server: str) -> None:
     status, answer = post(f"{server}/explain", {"text": " \n "})
-    assert (status, answer["words"], answer["word_count"]) == (200, [], 0)
+    assert status == 422
+    assert "empty or white space" in answer["error"]
 
 
 def test_a_small_limit_of_texts_holds(model: Path, tmp_path: Path) -> None:

@@ -13,8 +13,8 @@ from ray.tune.schedulers import TrialScheduler
 from llmembed.finetuning import FinetuneConfig
 from tune import load_sweep
 from tune.ledger import Ledger, Record
-from tune.models import GRACE_EPOCHS, LONGEST_EPOCHS
 from tune.models.space import epochs_of
+from tune.models.trial import GRACE_EPOCHS, LONGEST_EPOCHS
 from tune.tpe import Tpe
 from tune.trials import Trials, _scheduler, from_config
 

@@ -18,6 +18,7 @@ from llmembed.contract import (
     Task,
     Usage,
 )
+from llmembed.errors import ModelError
 from llmembed.methods import saved
 
 
@@ -96,7 +97,11 @@ class SeparateClassifier:
         from llmembed.methods import load
 
         _, _, settings, _ = saved.read(folder)
-        return cls(parts=tuple(load(folder / f"part-{n}") for n in range(settings["parts"])))
+        parts = tuple(load(folder / f"part-{n}") for n in range(settings["parts"]))
+        if any(getattr(part, "generator", None) is not None for part in parts):
+            # Budgets and limits of whoever loads would not reach it there.
+            raise ModelError(f"{folder}: a part asks a language model, which stands alone")
+        return cls(parts=parts)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from llmembed.contract import Examples, Prediction, Task
+from llmembed.errors import ModelError
 from llmembed.methods.answers import decide
 
 NEVER = -1e4
@@ -168,8 +169,12 @@ def to_arrays(linears: Mapping[str, Linear]) -> dict[str, np.ndarray]:
 
 
 def from_arrays(tasks: Sequence[Task], arrays: Mapping[str, np.ndarray]) -> dict[str, Linear]:
-    """The inverse of ``to_arrays``."""
-    return {
-        task.name: Linear(weights=arrays[f"{task.name}.weights"], bias=arrays[f"{task.name}.bias"])
-        for task in tasks
-    }
+    """The inverse of ``to_arrays``. Raises ``ModelError`` where they don't fit the classes."""
+    linears = {}
+    for task in tasks:
+        weights, bias = arrays[f"{task.name}.weights"], arrays[f"{task.name}.bias"]
+        count = (len(task.classes),)
+        if weights.ndim != 2 or weights.shape[1:] != count or bias.shape != count:
+            raise ModelError(f"the weights of task {task.name!r} don't fit its classes")
+        linears[task.name] = Linear(weights=weights, bias=bias)
+    return linears

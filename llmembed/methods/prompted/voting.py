@@ -33,8 +33,8 @@ class Rounds:
     vote: Vote = "majority"
 
     def __post_init__(self) -> None:
-        if self.number < 1:
-            raise ConfigError(f"carp answers in one round or more, not in {self.number}")
+        if not 1 <= self.number <= 100:
+            raise ConfigError(f"carp answers in 1 to 100 rounds, not in {self.number}")
         if self.number > 1 and self.temperature <= 0:
             raise ConfigError("at temperature 0 all rounds are the same: ask for one round")
         if self.vote not in ("majority", "weighted"):

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from llmembed.contract import Usage
 from llmembed.pipelines.console import console
+from llmembed.texts.columns import printable
 
 REFUSED_SAID = 5
 """Refused texts that are named on the terminal; --json names all."""
@@ -52,7 +53,7 @@ def say(result: Predicted) -> None:
     if result.unread_rows:
         out.print(f"{result.unread_rows:,} texts got no readable answer: their label is empty")
     for words in result.refused[:REFUSED_SAID]:
-        out.print(f"refused: {words}", soft_wrap=True)
+        out.print(f"refused: {printable(words, 600)}", soft_wrap=True, markup=False)
     if len(result.refused) > REFUSED_SAID:
         out.print(f"and {len(result.refused) - REFUSED_SAID:,} more were refused")
     if result.bad_rows:

@@ -257,7 +257,7 @@ def test_saved_and_loaded_it_has_its_rationales(view, runtime, tmp_path):
     assert {stage_of(p) for p, _ in again.asked} == {"answer"}
     ours = [whole(p) for p, _ in generator.asked if stage_of(p) == "answer"]
     assert [whole(p) for p, _ in again.asked] == ours
-    with pytest.raises(ModelError, match="asks m at http://h .*which was not allowed"):
+    with pytest.raises(ModelError, match=r"asks m at http://h .*which was not allowed"):
         load(tmp_path / "saved")
     assert load(tmp_path / "saved", Allowed(endpoints=("http://h=none",))).method == "carp"
 
