@@ -21,12 +21,12 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llmembed.contract import Classifier
 from llmembed.errors import ModelError
 from llmembed.methods.settings import MethodSettings, settings_problem
 from llmembed.plugins import Table
 
 if TYPE_CHECKING:
+    from llmembed.contract import Classifier
     from llmembed.permissions import Allowed
 
 METHODS: Table[type[MethodSettings]] = Table(

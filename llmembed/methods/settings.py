@@ -14,16 +14,16 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Protocol
 
 from pydantic import Field, TypeAdapter
 
-from llmembed.contract import Classifier, Method
 from llmembed.errors import ConfigError
 from llmembed.mistakes import suggest
 from llmembed.settings import Settings
 
 if TYPE_CHECKING:
     from llmembed.backbones import View
+    from llmembed.contract import Classifier, Method
     from llmembed.generation import Generator
 
-Fits = Callable[[], Mapping[int, Classifier]]
+Fits = Callable[[], Mapping[int, "Classifier"]]
 """Seed -> classifier of a method that was fitted before, at least one (a method that is the same
 under every seed has seed 0 alone). Called while another is being fitted; raises ``ConfigError``
 where none came to its end."""

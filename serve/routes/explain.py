@@ -18,12 +18,13 @@ from pydantic import BaseModel, Field
 import serve.http.schemas as schemas
 from serve.errors import NoFeaturesError, RequestError
 from serve.http.answers import only_task
+from serve.model.server import refuse_blank
 from serve.routes.tei import headers_of
 
 if TYPE_CHECKING:
     from llmembed.contract import Task
     from serve.model.seats import Answer
-    from serve.model.server import Server, refuse_blank
+    from serve.model.server import Server
 
 MOST_PIECES = 64
 """Pieces of a text that are left out in turn; each costs the model one text."""

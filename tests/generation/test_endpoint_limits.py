@@ -55,10 +55,9 @@ def test_fewer_calls_are_sent_at_once_after_a_limit_and_more_again_later() -> No
         generator = ask(server, retries=0, concurrency=16)
         answers = generator.generate(prompts(60), Sampling())
         assert {a.finish for a in answers} == {"stop"}
-        # 16 at once met the limit; learnt from, it is met again only when one more is tried.
-        assert (
-            len([call for call in server.calls if call.fault]) < 60
-        )  # without learning, each of 60 would meet it again and again
+        # 16 at once met the limit; learnt from, it is met again only when one more is tried, where
+        # without learning each of 60 would meet it again and again.
+        assert len([call for call in server.calls if call.fault]) < 60
         most = 99
         server.most_at_once = 0
         generator.generate(prompts(160)[60:], Sampling())

@@ -145,7 +145,8 @@ from pathlib import Path
 import llmembed
 llmembed.__path__ = [*llmembed.__path__, sys.argv[2]]
 from llmembed.tiny_keyword import Keyword
-from llmembed.tracking import Tracking, register
+from llmembed.tracking import Tracking, pyfunc, register
+pyfunc.LOADERS = (*pyfunc.LOADERS, "llmembed.tiny_keyword:load")
 tracking = Tracking(experiment="r8", files=sys.argv[1])
 for score in map(float, sys.argv[4:]):
     folder = Path(sys.argv[3]) / str(score)

@@ -125,7 +125,7 @@ def test_a_trial_that_was_stopped_is_pruned_and_one_that_ended_complete(
     on_the_way = {1: 0.3, 2: 0.4, 3: 0.5} if objectives == 1 else {}
     assert pruned.intermediate_values == on_the_way
     # A sweep that goes on tells its past in the same words, and is sampled further.
-    again = searcher(Ledger(ledger.folder), objectives)
+    again = searcher(Ledger(ledger.place), objectives)
     assert [trial.state.name for trial in again._study.trials] == states
     assert again._study.trials[0].intermediate_values == on_the_way
     again._study.sampler = optuna.samplers.TPESampler(seed=0, n_startup_trials=1)

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
-from llmembed.contract import Method
 from llmembed.errors import ConfigError
 from llmembed.finetuning import FinetuneConfig
 from llmembed.finetuning.settings import Recipe, finetune_config
 from llmembed.methods.settings import MethodSettings, Parts
 
 if TYPE_CHECKING:
+    from llmembed.contract import Method
     from llmembed.methods.finetuned.base import Spread
 
 

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
-from llmembed.contract import Method
 from llmembed.errors import ConfigError
 from llmembed.fusion import FUSIONS
 from llmembed.heads.settings import head_config
 from llmembed.methods.settings import MethodSettings, Parts
 from llmembed.mistakes import one_of
+
+if TYPE_CHECKING:
+    from llmembed.contract import Method
 
 Penalties = Annotated[list[Annotated[float, Field(gt=0)]], Field(min_length=1)]
 """Values of C, the inverse of the penalty; validation chooses."""

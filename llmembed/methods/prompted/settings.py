@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
-from llmembed.contract import Method
 from llmembed.errors import ConfigError
 from llmembed.methods.settings import MethodSettings, Parts
+
+if TYPE_CHECKING:
+    from llmembed.contract import Method
 
 
 class PromptedSettings(MethodSettings):

@@ -34,7 +34,9 @@ class Rounds:
 
     def __post_init__(self) -> None:
         if not 1 <= self.number <= 100:
-            raise ConfigError(f"carp answers in 1 to 100 rounds, not in {self.number}")
+            raise ConfigError(
+                f"carp answers in one round or more, at most 100, not in {self.number}"
+            )
         if self.number > 1 and self.temperature <= 0:
             raise ConfigError("at temperature 0 all rounds are the same: ask for one round")
         if self.vote not in ("majority", "weighted"):
