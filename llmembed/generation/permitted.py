@@ -9,8 +9,8 @@ from llmembed.backbones.weights import check_location
 from llmembed.errors import ModelError
 from llmembed.permissions import allowed_now, grant, shown
 
-OF_THE_LOADER = ("concurrency", "retries", "give_up_after", "patience_seconds")
-"""How hard an endpoint is asked is for whoever asks it to say."""
+MOST = {"concurrency": 64, "retries": 20, "give_up_after": 1000, "patience_seconds": 3600}
+"""How hard and how long a saved classifier may have an endpoint asked."""
 DEFAULT_KEY = "OPENAI_API_KEY"
 """The variable of a description that tells none; one without a key tells null."""
 
@@ -25,7 +25,10 @@ def permitted(settings: Mapping[str, Any], of_a_run: tuple[str, ...]) -> dict[st
                 f"the classifier's language model names a {name}, which whoever loads it chooses: "
                 f"remove {name} from its classifier.json"
             )
-    found = {name: value for name, value in settings.items() if name not in OF_THE_LOADER}
+    found = {
+        name: min(value, MOST[name]) if name in MOST and isinstance(value, int | float) else value
+        for name, value in settings.items()
+    }
     model = str(settings["model"])
     if settings["kind"] == "endpoint":
         key = settings.get("api_key_env", DEFAULT_KEY)
