@@ -27,8 +27,9 @@ def test_an_answer_that_could_not_be_read_is_null() -> None:
 
 def test_below_the_threshold_the_answer_is_unknown() -> None:
     columns = single(unknown_below=0.5)
-    assert columns["label"] == ["oil", "unknown", "unknown"]
-    assert columns["abstained"] == [False, True, True]
+    # An answer that could not be read is no doubt: its label stays empty.
+    assert columns["label"] == ["oil", "unknown", None]
+    assert columns["abstained"] == [False, True, False]
     assert "abstained" not in single()
 
 
