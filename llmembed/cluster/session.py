@@ -64,17 +64,18 @@ def connect(address: str | None = None, *, dashboard: bool = False) -> Session:
     os.environ.setdefault(_SKIPPED_LINES, _RETRIED)
     import ray
 
+    address = address or os.environ.get(ADDRESS_VARIABLE)
+    if address is not None and address != "local":
+        _refuse_job_port(address)
     if ray.is_initialized():
         return _session(started=False)
-    address = address or os.environ.get(ADDRESS_VARIABLE)
     if address is None or address == "local":
         try:
             with _own_terminate():
                 _start(dashboard=dashboard)
-        except (OSError, RuntimeError, ValueError) as error:
+        except Exception as error:  # Ray says with a bare one that a start took too long
             raise UserError(f"Ray can't be started here: {_first_line(error)}") from error
         return _session(started=True)
-    _refuse_job_port(address)
     try:
         _check_reachable(address)
         with _quiet_core(), _own_terminate():

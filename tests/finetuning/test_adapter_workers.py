@@ -210,7 +210,7 @@ def test_a_model_in_which_rows_would_mix_is_refused(work, tmp_path: Path):
     from transformers import MistralConfig, MistralForCausalLM
 
     config = MistralConfig(
-        vocab_size=64,
+        vocab_size=512,
         hidden_size=32,
         intermediate_size=32,
         num_hidden_layers=1,
