@@ -158,6 +158,8 @@ def check_api_fuzz(folder: Path) -> None:
 
 
 QUICK: dict[str, Callable[[Path], None]] = {"small_llama": check_small_llama}
+LONGEST = ("paper_grid", "finetuning")
+"""Minutes each: `make test-slow` runs them, CI their siblings."""
 SLOW: dict[str, Callable[[Path], None]] = {
     "api_fuzz": check_api_fuzz,
     "extraction": check_extraction,
@@ -174,10 +176,13 @@ def test_every_script_is_run_here():
     assert {path.stem for path in SCRIPTS.glob("*.py")} - SHARED == set(EVERY)
 
 
+def _marked(name: str) -> Any:
+    marks = [pytest.mark.slow, *([pytest.mark.variant] if name in LONGEST else [])]
+    return pytest.param(name, marks=marks)
+
+
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize(
-    "name", [*QUICK, *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)]
-)
+@pytest.mark.parametrize("name", [*QUICK, *(_marked(name) for name in SLOW)])
 def test_a_tiny_run_goes_to_the_end_and_writes_its_figures(name, tmp_path):
     EVERY[name](tmp_path)
 
