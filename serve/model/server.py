@@ -138,7 +138,9 @@ class Server:
         truncate: bool | None = None,
         request_id: str = "",
     ) -> Answer:
-        """The fused features of ``model``, or the rows of one of its backbones."""
+        """The fused features of ``model``, or the rows of one of its backbones. Raises a
+        ``RequestError``."""
+        refuse_blank(texts)
         seat = await self._seat(texts, model)
         cut = self._truncate(truncate)
         if backbone is None:

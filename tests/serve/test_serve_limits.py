@@ -152,7 +152,7 @@ def test_a_body_full_of_faults_is_refused_at_once(everything, path, body, elemen
     seconds = time.process_time() - began
     assert found.status_code in (413, 422)
     assert len(found.content) < 1000
-    assert seconds < 1.5  # a quarter, most of it for JSON; it was eight
+    assert seconds < 3  # .25 to 1.6 with both cores busy, most of it for JSON; it was eight
 
 
 # Crowds
