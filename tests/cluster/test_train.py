@@ -22,6 +22,7 @@ def test_in_process_the_last_metrics_and_folder_are_kept(tmp_path: Path) -> None
         LocalRuntime(tmp_path).train(Refuses())
 
 
+@pytest.mark.slow
 def test_two_workers_sum_up_and_resume_after_one_is_killed(tmp_path: Path, local_ray: None) -> None:
     worker = Sums(steps=3, die_once=tmp_path / "died")
     with RayRuntime(tmp_path / "files") as runtime:

@@ -73,6 +73,7 @@ def test_after_a_killed_driver_only_what_is_missing_is_embedded(
     assert_right(got.vectors[some], tiny_spec, texts[some])
 
 
+@pytest.mark.slow
 def test_two_processes_at_once_do_no_harm(tmp_path: Path, tiny_bert: Path, tiny_spec: Any) -> None:
     processes = [start("local", tmp_path, tiny_bert, 400) for _ in range(2)]
     said = [process.communicate(timeout=120) for process in processes]

@@ -42,6 +42,7 @@ def run(beside, folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=folder, env=beside, capture_output=True, text=True)
 
 
+@pytest.mark.slow
 def test_its_methods_race_answer_and_are_loaded_again(beside, tmp_path):
     (tmp_path / "weather.yaml").write_text(EXPERIMENT)
     done = run(beside, tmp_path, "compare", "weather.yaml", "--local", "--json", "board.json")
@@ -79,6 +80,7 @@ def test_doctor_lists_what_was_added_and_what_is_broken(beside, tmp_path):
         assert words in found["found"], found["found"]
 
 
+@pytest.mark.slow
 def test_it_keeps_the_contract(beside):
     command = [sys.executable, "-m", "pytest", "tests/test_contract.py", "-k", "centroid", "-v"]
     done = subprocess.run(command, cwd=ROOT, env=beside, capture_output=True, text=True)

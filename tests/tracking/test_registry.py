@@ -157,6 +157,7 @@ for score in map(float, sys.argv[4:]):
 """
 
 
+@pytest.mark.slow
 def test_of_registrations_at_once_the_best_is_champion(
     tracking: Tracking, files: Path, tiny: Any, tmp_path: Path
 ) -> None:

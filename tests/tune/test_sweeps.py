@@ -49,6 +49,7 @@ def grid(place):
     return found, Ledger.open(found.folder), runs, json.loads((folder / "grid.json").read_text())
 
 
+@pytest.mark.slow
 def test_every_fit_is_made_once_and_failures_have_reasons(grid):
     found, ledger, _, figures = grid
     assert len(ledger.records) == 20
@@ -62,6 +63,7 @@ def test_every_fit_is_made_once_and_failures_have_reasons(grid):
     assert len(found.standings) == len(figures["configurations"]) == 5
 
 
+@pytest.mark.slow
 def test_the_winner_is_best_on_validation_and_alone_meets_test(grid):
     found, _, runs, figures = grid
     assert found.winner.accuracy == max(each.accuracy for each in found.standings)
@@ -72,6 +74,7 @@ def test_the_winner_is_best_on_validation_and_alone_meets_test(grid):
     assert figures["test"]["part"] == "test"
 
 
+@pytest.mark.slow
 def test_trials_are_nested_runs_of_the_sweep(grid):
     found, ledger, runs, _ = grid
     [parent] = [r for r in runs if "mlflow.parentRunId" not in r.data.tags]
@@ -89,6 +92,7 @@ def test_trials_are_nested_runs_of_the_sweep(grid):
     assert all(r.info.status != "RUNNING" for r in runs)
 
 
+@pytest.mark.slow
 def test_pictures_are_in_the_parent_run(grid, place):
     _, _, runs, _ = grid
     [parent] = [r for r in runs if "mlflow.parentRunId" not in r.data.tags]
@@ -98,6 +102,7 @@ def test_pictures_are_in_the_parent_run(grid, place):
     assert {f"figures/{name}.png" for name in names} <= drawn
 
 
+@pytest.mark.slow
 def test_the_winner_can_be_fitted_again_and_answers(grid):
     from llmembed.experiment import load_experiment
     from llmembed.methods import load
@@ -110,6 +115,7 @@ def test_the_winner_can_be_fitted_again_and_answers(grid):
     assert answers["topic"].scores.shape == (2, 3)
 
 
+@pytest.mark.slow
 def test_resume_runs_what_is_missing_and_nothing_else(grid, place):
     folder = place[0]
     found, ledger, _, _ = grid
@@ -135,6 +141,7 @@ def test_resume_runs_what_is_missing_and_nothing_else(grid, place):
         )
 
 
+@pytest.mark.slow
 def test_a_run_that_was_logged_but_not_noted_is_found_again(grid, place):
     """The driver was killed between the two."""
     found, *_ = grid
@@ -154,6 +161,7 @@ def test_a_run_that_was_logged_but_not_noted_is_found_again(grid, place):
     assert all(r.run in before for r in Ledger.open(found.folder).records.values())
 
 
+@pytest.mark.slow
 def test_a_kill_after_test_was_read_changes_neither_its_figures_nor_the_finalists(grid, place):
     found, ledger, _, _ = grid
     files = str(place[0] / "files")
@@ -180,6 +188,7 @@ def test_a_kill_after_test_was_read_changes_neither_its_figures_nor_the_finalist
     assert set(Ledger.open(found.folder).records) == before
 
 
+@pytest.mark.slow
 def test_a_figure_that_one_seed_lacks_has_no_mean(grid):
     _, ledger, _, _ = grid
     good = [r for r in ledger.records.values() if r.status == "ok"]

@@ -249,7 +249,7 @@ def test_limits_that_hold_nothing_are_refused(server, model, tmp_path):
         predict(model=str(local), **settings, budget_tokens=9)
 
 
-@pytest.mark.parametrize("where", ["here", "actors"])
+@pytest.mark.parametrize("where", ["here", pytest.param("actors", marks=pytest.mark.slow)])
 def test_a_local_model_answers_a_text_once(where, local_ray, tmp_path):
     tiny = save_tiny_llama(tmp_path / "tiny")
     local = save(tmp_path / "local", {"kind": "local", "model": str(tiny)})

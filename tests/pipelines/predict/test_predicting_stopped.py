@@ -77,6 +77,7 @@ def check_whole(output: Path, rows: int) -> None:
     assert all(row["label"] == topic_of(row["index"]) for row in found[::97])
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_where_it_stopped(
     local_ray: None, model: str, tmp_path: Path, big: Path
 ) -> None:
