@@ -316,11 +316,12 @@ def test_two_ray_actors_answer_as_this_process_does(
     with RayRuntime(tmp_path, actors=2) as runtime:
         there = make(tiny, cache=cache)
         assert told(there.generate(asked, sampling, runtime)) == told(expected)
-        assert cache.count() == 24
+        kept = [bool(answer.text.strip()) for answer in expected]  # nothing is kept of nothing
+        assert cache.count() == sum(kept) >= 20
         used = there.used()
         assert used.seconds > 0 and used.tokens > sum(here.count_tokens(asked))
     assert there._model is None  # the model was in the actors only
-    assert all(a.cached for a in there.generate(asked, sampling))
+    assert [a.cached for a in there.generate(asked, sampling)] == kept
 
 
 def test_killed_in_the_middle_and_resumed(tiny: Path, tmp_path: Path) -> None:
