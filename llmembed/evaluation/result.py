@@ -67,9 +67,10 @@ class Result:
 
     ``valid``, ``test``, ``intervals``, ``selective`` and ``calibration`` go by task. ``label``
     names the method with its settings and is the row's name on the leaderboard; ``chosen`` is what
-    the fit itself chose on validation. ``status`` is ``failed``, ``skipped`` or, where some texts
-    never got an answer, ``incomplete``, with a ``reason``; a collapsed or incomplete fit keeps its
-    scores. ``partial``: in
+    the fit itself chose on validation. ``folds``: into how many parts the texts were cut, each left
+    out once, whose answers are ``valid``'s; 0 of one validation part. ``status`` is ``failed``,
+    ``skipped`` or, where some texts never got an answer, ``incomplete``, with a ``reason``; a
+    collapsed or incomplete fit keeps its scores. ``partial``: in
     what the corpus falls short of the official data. ``machinery_only``: the method ran on stand-in
     weights, so its figures show that it runs and nothing else. ``fit_usage``: of fitting, or of all
     that was done until it failed; ``valid_usage``: of answering the validation texts where fitting
@@ -88,6 +89,7 @@ class Result:
     partial: str | None = None
     machinery_only: bool = False
     deterministic: bool = False
+    folds: int = 0
     status: Status = "ok"
     reason: str | None = None
     valid: Mapping[str, Scores] = field(default_factory=dict)

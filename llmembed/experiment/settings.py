@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import BaseModel, Field, ValidationError, field_validator
+from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
 from llmembed.experiment.generators import GeneratorSettings
 from llmembed.methods import METHODS
@@ -118,6 +118,33 @@ class BudgetSettings(Settings):
     usd: float | None = Field(None, gt=0)
 
 
+class SelectionSettings(Settings):
+    """By which texts methods are chosen, and on which the chosen are fitted in the end."""
+
+    folds: int | Literal["auto"] = Field(
+        "auto",
+        description="parts of train and validation that are left out in turn; 1: validation alone; "
+        "auto: 5 of up to 5,000 rows",
+    )
+    refit: bool = Field(
+        True,
+        description="fit what was chosen on train and validation together, where that is cheap",
+    )
+
+    @field_validator("folds")
+    @classmethod
+    def _several(cls, folds: int | str) -> int | str:
+        if isinstance(folds, int) and not 1 <= folds <= 50:
+            raise ValueError("expected auto or 1 to 50")
+        return folds
+
+    @model_validator(mode="after")
+    def _one_classifier(self) -> SelectionSettings:
+        if not self.refit and self.folds != 1:
+            raise ValueError("of several folds none is the classifier: refit: false wants folds: 1")
+        return self
+
+
 class Experiment(Settings):
     """Everything one run of ``fit``, ``compare`` or ``embed`` needs to know."""
 
@@ -132,6 +159,7 @@ class Experiment(Settings):
     generators: dict[str, GeneratorSettings] = {}
     methods: dict[str, AnyMethod]
     seeds: int = Field(3, ge=1, le=100)
+    selection: SelectionSettings = SelectionSettings()
     wanted_precision: float = Field(0.99, gt=0, le=1)
     wanted_confidence: float = Field(0.95, gt=0, lt=1)
     runtime: RuntimeSettings = RuntimeSettings()
@@ -167,6 +195,7 @@ GROUPS: dict[str, type[BaseModel]] = {
     "tracking": TrackingSettings,
     "prices": PriceSettings,
     "budget": BudgetSettings,
+    "selection": SelectionSettings,
     "backbones": BackboneSettings,
     "generators": GeneratorSettings,
 }

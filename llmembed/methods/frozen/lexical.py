@@ -8,7 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from llmembed.contract import Examples, Prediction, Reporter, Runtime, Task, Usage
+from llmembed.contract import (
+    Examples,
+    Prediction,
+    Reporter,
+    Runtime,
+    Task,
+    Usage,
+)
+from llmembed.folds import CrossFitted, Folds
 from llmembed.fusion.tfidf import TfIdf
 from llmembed.metering import Meter
 from llmembed.methods import saved
@@ -16,6 +24,7 @@ from llmembed.methods.answers import check_kinds
 from llmembed.methods.frozen.logistic import (
     Linear,
     answers,
+    cross_fit_linears,
     fit_linears,
     from_arrays,
     parameters_of,
@@ -111,3 +120,31 @@ class Lexical:
             fit_usage=meter.usage,
             chosen={"inverse_penalty": chosen},
         )
+
+    def cross_fit(
+        self,
+        tasks: Sequence[Task],
+        folds: Folds,
+        runtime: Runtime,
+        reporter: Reporter,
+        *,
+        seeds: Sequence[int] = (0,),
+    ) -> CrossFitted:
+        """The terms are those of all texts that are fitted on in the end; which classes the texts
+        left out have is not looked at."""
+        check_kinds("lexical", tasks)
+        texts = folds.examples.texts
+        with Meter() as meter:
+            tfidf = TfIdf(word_ngrams=self.word_ngrams, max_terms=self.max_terms)
+            tfidf.fit_transform(texts if folds.refit else [texts[row] for row in folds.fitted(0)])
+            linears, chosen, left_out = cross_fit_linears(
+                tasks, tfidf.transform(texts), folds, self.inverse_penalties
+            )
+        classifier = LexicalClassifier(
+            tasks=tuple(tasks),
+            tfidf=tfidf,
+            linears=linears,
+            fit_usage=meter.usage,
+            chosen={"inverse_penalty": chosen},
+        )
+        return CrossFitted(classifiers=(classifier,), left_out=left_out)

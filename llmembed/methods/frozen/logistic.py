@@ -13,6 +13,7 @@ import numpy as np
 
 from llmembed.contract import Examples, Prediction, Task
 from llmembed.errors import ModelError
+from llmembed.folds import Folds
 from llmembed.methods.answers import decide
 
 NEVER = -1e4
@@ -83,6 +84,37 @@ def fit_linears(
             task, features, train, valid_features, valid, inverse_penalties
         )
     return linears, chosen
+
+
+def cross_fit_linears(
+    tasks: Sequence[Task], features: Any, folds: Folds, inverse_penalties: Sequence[float]
+) -> tuple[dict[str, Linear], dict[str, float], dict[str, Prediction]]:
+    """The maps, the C of each, and what was answered to texts that are left out.
+
+    ``features``: (N, F) of all texts of ``folds``. One C is chosen for all folds. With ``refit``
+    the maps are fitted on all texts, else on those of the only fold.
+    """
+    linears: dict[str, Linear] = {}
+    chosen: dict[str, float] = {}
+    answered: dict[str, Prediction] = {}
+    rows = folds.rows
+    for task in tasks:
+        labels = folds.examples.labels[task.name]
+        best = -1.0
+        for penalty in sorted(inverse_penalties):
+            scores = np.zeros((len(folds.examples), len(task.classes)), dtype=np.float32)
+            for number, held in enumerate(folds.held):
+                fitted = folds.fitted(number)
+                linear = _fit(task, features[fitted], labels[fitted], penalty)
+                scores[held] = linear.scores(features[held], task.kind)
+            said = decide(scores[rows], task.kind)
+            value = _quality(said.labels, labels[rows])
+            if value > best:
+                best, chosen[task.name], answered[task.name] = value, penalty, said
+                linears[task.name] = linear
+        if folds.refit:
+            linears[task.name] = _fit(task, features, labels, chosen[task.name])
+    return linears, chosen, answered
 
 
 def answers(

@@ -11,13 +11,22 @@ from typing import Any, ClassVar
 import numpy as np
 
 from llmembed.backbones import View
-from llmembed.contract import Examples, Prediction, Reporter, Runtime, Task, Usage
+from llmembed.contract import (
+    Examples,
+    Prediction,
+    Reporter,
+    Runtime,
+    Task,
+    Usage,
+)
+from llmembed.folds import CrossFitted, Folds
 from llmembed.metering import Meter
 from llmembed.methods import saved
 from llmembed.methods.answers import check_kinds
 from llmembed.methods.frozen.logistic import (
     Linear,
     answers,
+    cross_fit_linears,
     fit_linears,
     from_arrays,
     parameters_of,
@@ -127,6 +136,36 @@ class Probe:
             fit_usage=extraction + meter.usage,
             chosen={"inverse_penalty": chosen},
         )
+
+    def cross_fit(
+        self,
+        tasks: Sequence[Task],
+        folds: Folds,
+        runtime: Runtime,
+        reporter: Reporter,
+        *,
+        seeds: Sequence[int] = (0,),
+    ) -> CrossFitted:
+        check_kinds("probe", tasks)
+        reader = ViewReader(views={"L": self.view})
+        views, extraction = reader.read(folds.examples.texts, runtime)
+        with Meter() as meter:
+            features = _flat(views)
+            seen = features if folds.refit else features[folds.fitted(0)]
+            mean, scale = seen.mean(axis=0), np.maximum(seen.std(axis=0), 1e-6)
+            linears, chosen, left_out = cross_fit_linears(
+                tasks, (features - mean) / scale, folds, self.inverse_penalties
+            )
+        classifier = ProbeClassifier(
+            tasks=tuple(tasks),
+            reader=reader,
+            linears=linears,
+            mean=mean,
+            scale=scale,
+            fit_usage=extraction + meter.usage,
+            chosen={"inverse_penalty": chosen},
+        )
+        return CrossFitted(classifiers=(classifier,), left_out=left_out)
 
 
 def _flat(views: Mapping[str, np.ndarray]) -> np.ndarray:

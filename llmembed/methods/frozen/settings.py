@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from llmembed.errors import ConfigError
 from llmembed.fusion import FUSIONS
@@ -121,4 +121,59 @@ class FusedSettings(MethodSettings):
             align_dropout=self.align_dropout,
             lexical=self.lexical,
             head=head_config(self.head),
+        )
+
+
+class KernelSettings(MethodSettings):
+    kind: Literal["kernel"]
+    cost: ClassVar[int] = 15
+    classifier: ClassVar[str] = "llmembed.methods.frozen.kernel:KernelClassifier"
+    views: dict[str, str] | None = Field(
+        None, description="name: `backbone reads`; null: the experiment's, {}: none"
+    )
+    kernel: Literal["rbf", "arc_cosine", "linear"] = "rbf"
+    shares: Annotated[list[Annotated[float, Field(ge=0, le=1)]], Field(min_length=1)] = Field(
+        [0.0, 0.25, 0.5], description="of the terms in the kernel; left-out rows choose"
+    )
+    penalties: Annotated[list[Annotated[float, Field(ge=1e-5)]], Field(min_length=1)] = Field(
+        [0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0], description="λ; as shares"
+    )
+    word_ngrams: int = Field(2, ge=0, le=3, description="0: no terms beside the views")
+    char_ngrams: tuple[int, int] | None = (2, 5)
+    exact_up_to: int = Field(10_000, ge=1, description="rows; above, over landmarks")
+    landmarks: int = Field(4000, ge=10)
+    class_weights: bool = False
+
+    @model_validator(mode="after")
+    def _something(self) -> KernelSettings:
+        if self.views == {} and not self.word_ngrams:
+            raise ValueError("neither views nor terms: nothing is read of a text")
+        if self.char_ngrams is not None and not 1 <= self.char_ngrams[0] <= self.char_ngrams[1]:
+            raise ValueError("char_ngrams are [least, most] characters, such as [2, 5]")
+        return self
+
+    def views_read(self, key: str, named: Mapping[str, str]) -> dict[str, str]:
+        own, place = (named, "views") if self.views is None else (self.views, f"{key}.views")
+        return {f"{place}.{view}": words for view, words in own.items()}
+
+    def build(self, name: str, key: str, parts: Parts) -> Method:
+        from llmembed.methods.frozen.joint_fit import JointFit
+        from llmembed.methods.frozen.kernel import Kernel
+
+        named, place = parts.views, "views"
+        if self.views is not None:
+            named, place = self.views, f"{key}.views"
+        return Kernel(
+            name=name,
+            views={view: parts.view(words, f"{place}.{view}") for view, words in named.items()},
+            joint=JointFit(
+                kernel=self.kernel,
+                shares=tuple(sorted(set(self.shares))),
+                penalties=tuple(sorted(set(self.penalties), reverse=True)),
+                word_ngrams=self.word_ngrams,
+                char_ngrams=self.char_ngrams if self.word_ngrams else None,
+                exact_up_to=self.exact_up_to,
+                landmarks=self.landmarks,
+                class_weights=self.class_weights,
+            ),
         )

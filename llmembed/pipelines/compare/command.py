@@ -19,6 +19,7 @@ from llmembed.pipelines.console import (
     write_json,
 )
 from llmembed.pipelines.corpus import changed_names, described, make_corpus, make_source, plain_name
+from llmembed.pipelines.folding import make_folds
 from llmembed.pipelines.generators import check_keys, default_prices
 from llmembed.pipelines.methods import Assembler
 from llmembed.pipelines.runtime import make_runtime, tracking_files
@@ -113,6 +114,7 @@ def compare(
                 runtime=runtime,
                 parent=run,
                 keeper=keeper,
+                folds=make_folds(corpus, experiment.selection, experiment.data.seed),
                 helpers=frozenset(order) - {fitted} if fitted else frozenset(),
             )
             stored = LeaderboardFile.new(runtime.files, plain_name(corpus.name))
