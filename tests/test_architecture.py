@@ -25,6 +25,7 @@ LINES = [
     {"embeddings", "generation", "finetuning"},
     {"texts", "backbones", "fusion", "heads", "metering", "prompts"},
     {"permissions"},
+    {"folds"},
     {"contract", "errors"},
     {"sharding", "usage", "plugins", "mistakes", "settings"},
 ]

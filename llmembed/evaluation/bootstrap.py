@@ -53,7 +53,24 @@ def bootstrap_interval(
     seed: int = 0,
 ) -> Interval:
     """Interval of the primary metric from ``resamples`` draws of N texts; needs one text."""
+    values = _drawn(*primary_parts(task, truth, prediction), resamples, seed)
+    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(low=float(low), high=float(high), level=level)
+
+
+def standard_error(task: Task, truth: npt.NDArray[Any], prediction: Prediction) -> float:
+    """Of the primary metric: in closed form of a share, else from 200 draws of N texts."""
     numerator, denominator = primary_parts(task, truth, prediction)
+    if task.kind == "single":
+        share = float(numerator.mean())
+        return float(np.sqrt(share * (1 - share) / len(numerator)))
+    return float(_drawn(numerator, denominator, 200, 0).std(ddof=1))
+
+
+def _drawn(
+    numerator: npt.NDArray[np.int64], denominator: npt.NDArray[np.int64], resamples: int, seed: int
+) -> npt.NDArray[np.float64]:
+    """The ratio of the sums over texts drawn with replacement, (resamples,)."""
     n = len(numerator)
     generator = np.random.default_rng(seed)
     values = np.empty(resamples)
@@ -63,5 +80,4 @@ def bootstrap_interval(
         rows = generator.integers(n, size=(end - start, n))
         below = denominator[rows].sum(axis=1)
         values[start:end] = numerator[rows].sum(axis=1) / np.maximum(below, 1)
-    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
-    return Interval(low=float(low), high=float(high), level=level)
+    return values

@@ -8,14 +8,16 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
+import numpy.typing as npt
 
 from llmembed.contract import Classifier, Examples, Prediction, Runtime, Task, Usage
 from llmembed.errors import LlmembedError, UnsupportedError
-from llmembed.evaluation.bootstrap import bootstrap_interval
+from llmembed.evaluation.bootstrap import bootstrap_interval, standard_error
 from llmembed.evaluation.calibration import apply_temperature, fit_temperature
 from llmembed.evaluation.confidence import confidence_and_correct, reliability
 from llmembed.evaluation.latency import measure_latency
 from llmembed.evaluation.metrics import Scores, score
+from llmembed.evaluation.paired import Told, all_right
 from llmembed.evaluation.provenance import plain
 from llmembed.evaluation.result import Calibration, Result, Status
 from llmembed.evaluation.selective import Answered, answered_when_sure
@@ -59,13 +61,15 @@ def evaluate_fitted(
     runtime: Runtime,
     *,
     left_out: LeftOut,
+    rows: npt.NDArray[np.int64],
     prices: Prices,
     wanted: tuple[float, float],
     latency_budget_seconds: float = 30.0,
 ) -> Result:
-    """``blank`` with the scores of ``classifier``, validation's being those of ``left_out``."""
+    """``blank`` with the scores of ``classifier``, validation's being those of ``left_out``, whose
+    texts are ``rows`` of train and validation together."""
     try:
-        result = scored(blank, classifier, corpus, runtime, wanted, left_out)
+        result = scored(blank, classifier, corpus, runtime, wanted, left_out, rows)
     except LlmembedError as error:
         usage = classifier.fit_usage
         return replace(
@@ -108,6 +112,7 @@ def scored(
     runtime: Runtime,
     wanted: tuple[float, float],
     left_out: LeftOut | None = None,
+    rows: npt.NDArray[np.int64] | None = None,
     on_valid: OnAnswered | None = None,
 ) -> Result:
     if left_out is None:
@@ -144,6 +149,14 @@ def scored(
         reason=reason,
         valid=valid,
         test=test,
+        told=Told(
+            rows=np.arange(len(held)) + len(corpus.train) if rows is None else rows,
+            right=all_right(corpus.tasks, held.labels, answered),
+        ),
+        valid_errors={
+            task.name: standard_error(task, held.labels[task.name], answered[task.name])
+            for task in corpus.tasks
+        },
         intervals={
             task.name: bootstrap_interval(task, judged.labels[task.name], answers[task.name])
             for task in corpus.tasks

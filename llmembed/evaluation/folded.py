@@ -61,7 +61,8 @@ def evaluate_folded(
         told: dict[str, Any] = {"reason": failed, "fit_usage": usage, "wall_seconds": usage.seconds}
         told["cost_usd"] = prices.cost(usage)
         return [replace(blank, status="failed", **told) for blank in blanks], None
-    held = folds.examples.select(folds.rows if found.rows is None else found.rows)
+    rows = folds.rows if found.rows is None else found.rows
+    held = folds.examples.select(rows)
     for blank, classifier in zip(blanks, found.classifiers, strict=True):
         scored = evaluate_fitted(
             replace(blank, wall_seconds=meter.usage.seconds / len(blanks)),
@@ -69,6 +70,7 @@ def evaluate_folded(
             corpus,
             runtime,
             left_out=(held, found.left_out),
+            rows=rows,
             prices=prices,
             wanted=(wanted_precision, wanted_confidence),
             latency_budget_seconds=latency_budget_seconds,

@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from llmembed.errors import DataError
+from llmembed.evaluation.paired import Comparison, Told, compare_paired
 from llmembed.evaluation.result import Result
 from llmembed.evaluation.rows import Row, row_of
 
@@ -26,8 +27,11 @@ class Leaderboard:
         DataError: the results are not all of the same corpus.
     """
 
-    def __init__(self, results: Sequence[Result]) -> None:
+    def __init__(
+        self, results: Sequence[Result], comparisons: Sequence[Comparison] | None = None
+    ) -> None:
         self.results = tuple(results)
+        self._comparisons = None if comparisons is None else tuple(comparisons)
         corpora = sorted({(result.corpus, result.digest) for result in self.results})
         if len(corpora) > 1:
             names = ", ".join(f"{name} ({digest[:12]})" for name, digest in corpora)
@@ -68,12 +72,13 @@ class Leaderboard:
 
     @property
     def winner(self) -> Row | None:
-        """The eligible row of the best validation mean; among equals the one of least energy."""
+        """The eligible row of the best validation mean less its standard error; among equals the
+        one of least energy."""
         eligible = [row for row in self.rows if row.eligible]
         if not eligible:
             return None
-        best = max(row.valid_mean.mean for row in eligible if row.valid_mean)
-        equal = [row for row in eligible if row.valid_mean and best - row.valid_mean.mean <= TIE]
+        best = max(row.valid_bound for row in eligible)
+        equal = [row for row in eligible if best - row.valid_bound <= TIE]
         return min(equal, key=lambda row: row.energy_kwh or 0.0)
 
     @property
@@ -81,6 +86,32 @@ class Leaderboard:
         """The winner's fit with the best validation mean: the one to register."""
         winner = self.winner
         return None if winner is None else max(self.results_of(winner), key=_valid_value)
+
+    @cached_property
+    def comparisons(self) -> tuple[Comparison, ...]:
+        """The winner against every other row that might have won, on texts left out of both;
+        without those read from JSON that had none."""
+        if self._comparisons is not None:
+            return self._comparisons
+        winner = self.winner
+        if winner is None:
+            return ()
+        ours = self._told(winner)
+        found = []
+        for row in self.rows:
+            theirs = self._told(row)
+            if row is winner or not row.eligible or ours is None or theirs is None:
+                continue
+            ratio = None
+            if row.energy_kwh and winner.energy_kwh:
+                ratio = winner.energy_kwh / row.energy_kwh
+            compared = compare_paired(row.label, ours, theirs, energy_ratio=ratio)
+            if compared is not None:
+                found.append(compared)
+        return tuple(found)
+
+    def _told(self, row: Row) -> Told | None:
+        return next((r.told for r in self.results_of(row) if r.told is not None), None)
 
     def results_of(self, row: Row) -> list[Result]:
         """The sound results behind a row."""
@@ -95,13 +126,18 @@ class Leaderboard:
             "partial": self.partial,
             "primary": self.primary,
             "winner": winner.label if winner else None,
+            "comparisons": [asdict(each) for each in self.comparisons],
             "rows": [asdict(row) for row in self.rows],
             "results": [result.to_json() for result in self.results],
         }
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Leaderboard:
-        return cls([Result.from_json(result) for result in data["results"]])
+        return cls(
+            [Result.from_json(result) for result in data["results"]],
+            # A leaderboard stored by an earlier version has none.
+            [Comparison(**each) for each in data.get("comparisons", ())],
+        )
 
     def to_markdown(self) -> str:
         from llmembed.evaluation.tables import markdown

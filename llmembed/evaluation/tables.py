@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
+from llmembed.evaluation.paired import Comparison
 from llmembed.evaluation.result import STOPPED, Result
 from llmembed.evaluation.rows import Row, Spread
 from llmembed.evaluation.selective import promise
@@ -36,6 +37,12 @@ class Board(Protocol):
     @property
     def winner_result(self) -> Result | None: ...
 
+    @property
+    def comparisons(self) -> Sequence[Comparison]: ...
+
+    @property
+    def results(self) -> Sequence[Result]: ...
+
 
 def terminal(board: Board) -> RenderableType:
     """Two lines a row, so that every figure fits; reasons and provisos stand below."""
@@ -59,7 +66,7 @@ def terminal(board: Board) -> RenderableType:
         table.add_column(f"{task}\n{name}" if several else f"{split} {name}\n[95 % interval]")
     if several:
         table.add_column(f"{split}\nmean")
-    table.add_column("valid\nmean" if several else "valid")
+    table.add_column("valid mean\n± s.e." if several else "valid\n± s.e.")
     heads = ("seconds\ninvalid", "kWh\nUSD", "p50 ms\np99 ms", "trained\ntokens")
     for column in table.columns[1:]:
         column.justify, column.no_wrap = "right", True
@@ -72,7 +79,7 @@ def terminal(board: Board) -> RenderableType:
         cells += [Text(_score(row, task, several)) for task in board.primary]
         if several:
             cells.append(Text(_stacked(row.shown_mean)))
-        cells.append(Text(_stacked(row.valid_mean)))
+        cells.append(Text(_stacked(_by_error(row))))
         cells += [
             Text(f"{_seconds(row.seconds)}\n{_percent(row.invalid_rate)}"),
             Text(f"{_energy(row)}\n{_small(row.cost_usd)}"),
@@ -93,7 +100,7 @@ def markdown(board: Board) -> str:
         name = f"{task} {metric.replace('_', ' ')}"
         heads += [f"{split} {name} ± sd", f"95 % interval{f' of {task}' if several else ''}"]
     heads += [f"{split} mean"] if several else []
-    heads += ["validation mean", "invalid", "seconds", "energy kWh", "cost USD"]
+    heads += ["validation mean ± s.e.", "invalid", "seconds", "energy kWh", "cost USD"]
     heads += ["p50 ms", "p99 ms", "parameters trained", "tokens", "calls", "seeds", "status"]
     lines = [f"| {' | '.join(heads)} |", f"|{'---|' * len(heads)}"]
     winner = board.winner
@@ -104,7 +111,7 @@ def markdown(board: Board) -> str:
             cells += [_plus_minus(row.shown.get(task)), _interval(row, task)]
         cells += [_plus_minus(row.shown_mean)] if several else []
         cells += [
-            _plus_minus(row.valid_mean),
+            _plus_minus(_by_error(row)),
             _percent(row.invalid_rate),
             _seconds(row.seconds),
             _energy(row),
@@ -128,7 +135,8 @@ def provisos(board: Board) -> list[str]:
         lines.append(f"Data: {board.corpus} is partial: {board.partial}.")
     winner = board.winner
     if winner:
-        lines.append(f"Winner: {winner.label}, chosen on validation; test was read once a fit.")
+        lines.append(f"Winner: {winner.label}, {_chosen_by(board)}; test was read once a fit.")
+        lines += _beside(winner, board.comparisons)
         result = board.winner_result
         for task, selective in result.selective.items() if result else ():
             lines.append(f"{winner.label}, {task}: {promise(selective)}.")
@@ -185,6 +193,11 @@ def _stacked(spread: Spread | None) -> str:
     if spread is None:
         return NONE
     return _fraction(spread.mean) + ("" if spread.sd is None else f"\n±{_fraction(spread.sd)}")
+
+
+def _by_error(row: Row) -> Spread | None:
+    """The validation mean with its standard error."""
+    return row.valid_mean and Spread(mean=row.valid_mean.mean, sd=row.valid_error)
 
 
 def _plus_minus(spread: Spread | None) -> str:
@@ -245,3 +258,41 @@ def _count(value: float | None) -> str:
         if value >= limit:
             return f"{value / limit:.3g}{unit}"
     return f"{value:.0f}"
+
+
+def _chosen_by(board: Board) -> str:
+    """What counted as validation, and how it chose."""
+    folds = max((result.folds for result in board.results), default=0)
+    by = "the validation mean less its standard error"
+    if folds < 1:
+        return f"chosen by {by}"
+    where = "the validation texts" if folds == 1 else f"texts left out, in {folds} folds"
+    return (
+        f"chosen by {by} on {where}; what is cheap to fit was then fitted on train and validation "
+        "together, under the calibration and thresholds that these texts gave"
+    )
+
+
+CHEAPER = 1.5
+"""By how much less energy a row must take to be named beside a winner that is no better."""
+
+
+def _beside(winner: Row, comparisons: Sequence[Comparison]) -> list[str]:
+    """Whether something cheaper answers as well, as far as these texts can tell."""
+    equal = [
+        each
+        for each in comparisons
+        if not each.distinct and each.energy_ratio is not None and each.energy_ratio >= CHEAPER
+    ]
+    if not equal:
+        return []
+    best = max(equal, key=lambda each: each.energy_ratio or 0.0)
+    return [
+        f"{winner.label} is not distinguishable from {best.label} "
+        f"(p = {best.p:.2f}, McNemar's test on {best.texts:,} texts left out of both), which takes "
+        f"{_times(best.energy_ratio or 0.0)} less energy."
+    ]
+
+
+def _times(ratio: float) -> str:
+    return f"{ratio:.1f} times" if ratio < 10 else f"{ratio:.0f} times"

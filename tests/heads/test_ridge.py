@@ -85,7 +85,7 @@ def test_fewer_landmarks_answer_nearly_as_well(data):
     assert right > all_right - 0.05
 
 
-@pytest.mark.parametrize("penalty", [1e-1, 1e-3, 1e-5])
+@pytest.mark.parametrize("penalty", [1e-1, 1e-3, 1e-4])
 def test_equal_rows_are_answered_by_their_mean(penalty):
     gram = torch.ones(50, 50)
     targets = torch.arange(50.0)[:, None]

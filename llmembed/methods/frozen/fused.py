@@ -182,7 +182,7 @@ class Fused:
                     folds,
                     number,
                     replace(self.head, seed=seeds[number % len(seeds)]),
-                    reporter,
+                    reporter if len(folds.held) == 1 else _OfFold(reporter, number),
                 )
                 for number in range(len(folds.held))
             ]
@@ -258,6 +258,18 @@ class Fused:
         }
         told = replace(head, temperatures=tuple(temperatures.tolist()), metrics=metrics)
         return told, meter.usage
+
+
+@dataclass(frozen=True)
+class _OfFold:
+    """Tells metrics under the number of the fold they belong to, from 1 on."""
+
+    reporter: Reporter
+    number: int
+
+    def report(self, metrics: Mapping[str, float], *, step: int) -> None:
+        named = {f"fold_{self.number + 1}/{name}": value for name, value in metrics.items()}
+        self.reporter.report(named, step=step)
 
 
 def _left_out(

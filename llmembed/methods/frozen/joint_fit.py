@@ -19,7 +19,7 @@ from torch import Tensor
 
 from llmembed.contract import Task
 from llmembed.fusion.tfidf import NGrams
-from llmembed.heads.calibration import fit_temperature
+from llmembed.heads.calibration import fit_logits
 from llmembed.heads.kernels import KERNELS, median_distance, terms_kernel
 from llmembed.heads.ridge import Landmarks, Split, left_out, solve
 from llmembed.heads.trained import pick_device
@@ -28,8 +28,6 @@ from llmembed.methods.frozen.joint import Floats, Joint, probabilities, standard
 CHOICE_ROWS = 4000
 """Rows on which share and penalty are looked for, at most."""
 LEAST_SCALE = 1e-6
-FEWEST = 10
-"""Texts of a class, and texts without it, from which it is calibrated alone."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -234,7 +232,8 @@ class _Fitting:
                     self.counted[marks].T @ (own * np.float32(share)), dtype=np.float32
                 )
             said = answers[task.name].cpu().numpy()
-            slope, offset = calibrated(task, self.labels[task.name], said)
+            held = ~np.isnan(said[:, 0])
+            slope, offset = fit_logits(said[held], self.labels[task.name][held], task.kind)
             parts["slope"][task.name], parts["offset"][task.name] = slope, offset
             scores[task.name] = probabilities(said * slope + offset, task.kind)
         used = any(share > 0 for share, _ in chosen.values())
@@ -253,34 +252,6 @@ class _Fitting:
             for task, (share, penalty) in chosen.items()
         }
         return Fitted(joint=joint, left_out=scores, chosen=told)
-
-
-def calibrated(task: Task, truth: npt.NDArray[Any], answers: Floats) -> tuple[Floats, Floats]:
-    """Slope and offset (C,) by which answers (N, C) to left-out rows become logits: one slope for
-    ``single``; for ``multi`` Platt's of each class, where a class has texts enough."""
-    held = ~np.isnan(answers[:, 0])
-    count = len(task.classes)
-    said, right = answers[held], truth[held]
-    if task.kind == "single":
-        slope = 1 / fit_temperature(said, right, task.kind, least=0.002, most=2.0)
-        return np.full(count, slope, dtype=np.float32), np.zeros(count, dtype=np.float32)
-    from sklearn.linear_model import LogisticRegression
-
-    def platt(values: Floats, yes: npt.NDArray[np.bool_]) -> tuple[float, float]:
-        model = LogisticRegression(C=1e4, max_iter=1000).fit(values.reshape(-1, 1), yes)
-        return float(model.coef_[0, 0]), float(model.intercept_[0])
-
-    common = platt(said.ravel(), right.ravel())
-    each = [
-        platt(said[:, column], right[:, column])
-        if FEWEST <= right[:, column].sum() <= len(right) - FEWEST
-        else common
-        for column in range(count)
-    ]
-    return (
-        np.array([slope for slope, _ in each], dtype=np.float32),
-        np.array([offset for _, offset in each], dtype=np.float32),
-    )
 
 
 def _targets(labels: npt.NDArray[Any], classes: int) -> Tensor:

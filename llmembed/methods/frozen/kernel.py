@@ -9,6 +9,7 @@ closed form, and probabilities calibrated on these.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -188,6 +189,5 @@ def flat(views: Mapping[str, np.ndarray], order: Mapping[str, View], count: int)
     """Views (N, L, D) side by side in the order of ``order``, float32 (N, F)."""
     if not order:
         return np.zeros((count, 0), dtype=np.float32)
-    return np.concatenate(
-        [np.asarray(views[name], dtype=np.float32).reshape(count, -1) for name in order], axis=1
-    )
+    rows = [np.asarray(views[name], dtype=np.float32) for name in order]
+    return np.concatenate([each.reshape(count, math.prod(each.shape[1:])) for each in rows], axis=1)

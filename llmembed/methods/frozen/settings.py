@@ -135,7 +135,7 @@ class KernelSettings(MethodSettings):
     shares: Annotated[list[Annotated[float, Field(ge=0, le=1)]], Field(min_length=1)] = Field(
         [0.0, 0.25, 0.5], description="of the terms in the kernel; left-out rows choose"
     )
-    penalties: Annotated[list[Annotated[float, Field(ge=1e-5)]], Field(min_length=1)] = Field(
+    penalties: Annotated[list[Annotated[float, Field(ge=1e-4)]], Field(min_length=1)] = Field(
         [0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0], description="λ; as shares"
     )
     word_ngrams: int = Field(2, ge=0, le=3, description="0: no terms beside the views")

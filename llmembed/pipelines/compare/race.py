@@ -168,6 +168,7 @@ class Race:
             self.corpus,
             self.runtime,
             left_out=(folds.examples.select(folds.rows), found.left_out),
+            rows=folds.rows,
             prices=self._prices,
             wanted=(self.experiment.wanted_precision, self.experiment.wanted_confidence),
         )
