@@ -24,8 +24,8 @@ CLASSES = tuple(WORDS)
 TRAINED = [
     name for name in METHODS if name not in ("decoder", "separate", "prompt", "carp", "ensemble")
 ]
-"""The others write, see ``test_contract_asked.py`` and ``methods/finetuned/test_decoder.py``, or are
-made of others, see ``methods/combined``."""
+"""Those that write: see ``test_contract_asked.py`` and ``methods/finetuned/test_decoder.py``; the
+one that is made of others: see ``methods/combined``."""
 TOPIC = Task(name="topic", classes=CLASSES)
 LONG = Task(name="long", classes=("no", "yes"))
 TAGS = Task(name="tags", classes=CLASSES, kind="multi")

@@ -43,7 +43,7 @@ class JointFit:
     word_ngrams: int = 2
     char_ngrams: tuple[int, int] | None = (2, 5)
     max_terms: int = 200_000
-    exact_up_to: int = 10_000
+    exact_up_to: int = 15_000
     landmarks: int = 4000
     class_weights: bool = False
     seed: int = 0

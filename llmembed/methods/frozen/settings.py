@@ -140,7 +140,7 @@ class KernelSettings(MethodSettings):
     )
     word_ngrams: int = Field(2, ge=0, le=3, description="0: no terms beside the views")
     char_ngrams: tuple[int, int] | None = (2, 5)
-    exact_up_to: int = Field(10_000, ge=1, description="rows; above, over landmarks")
+    exact_up_to: int = Field(15_000, ge=1, description="rows; above, over landmarks")
     landmarks: int = Field(4000, ge=10)
     class_weights: bool = False
 
