@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from llmembed.errors import DataError
+from llmembed.evaluation.disagreement import Disagreement
 from llmembed.evaluation.result import Result
 from llmembed.evaluation.rows import Row, row_of
 
@@ -22,12 +23,15 @@ TIE = 1e-12
 class Leaderboard:
     """Rows of one corpus, best validation mean first, those that can't win last.
 
+    ``disagreement``: what is to be said where the winner's validation and test disagree.
+
     Raises:
         DataError: the results are not all of the same corpus.
     """
 
-    def __init__(self, results: Sequence[Result]) -> None:
+    def __init__(self, results: Sequence[Result], disagreement: Disagreement | None = None) -> None:
         self.results = tuple(results)
+        self.disagreement = disagreement
         corpora = sorted({(result.corpus, result.digest) for result in self.results})
         if len(corpora) > 1:
             names = ", ".join(f"{name} ({digest[:12]})" for name, digest in corpora)
@@ -95,13 +99,18 @@ class Leaderboard:
             "partial": self.partial,
             "primary": self.primary,
             "winner": winner.label if winner else None,
+            "disagreement": self.disagreement and self.disagreement.to_json(),
             "rows": [asdict(row) for row in self.rows],
             "results": [result.to_json() for result in self.results],
         }
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Leaderboard:
-        return cls([Result.from_json(result) for result in data["results"]])
+        found = data.get("disagreement")  # a leaderboard stored by an earlier version has none
+        return cls(
+            [Result.from_json(result) for result in data["results"]],
+            found and Disagreement.from_json(found),
+        )
 
     def to_markdown(self) -> str:
         from llmembed.evaluation.tables import markdown

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
+from llmembed.evaluation.disagreement import ITEM, Disagreement
 from llmembed.evaluation.result import STOPPED, Result
 from llmembed.evaluation.rows import Row, Spread
 from llmembed.evaluation.selective import promise
@@ -35,6 +36,9 @@ class Board(Protocol):
 
     @property
     def winner_result(self) -> Result | None: ...
+
+    @property
+    def disagreement(self) -> Disagreement | None: ...
 
 
 def terminal(board: Board) -> RenderableType:
@@ -81,7 +85,11 @@ def terminal(board: Board) -> RenderableType:
         ]
         style = "bold" if won else ("" if row.eligible else "dim")
         table.add_row(*cells, style=style, end_section=False)
-    return Group(table, *(Text(line, style="dim") for line in provisos(board)))
+    below = [Text(line, style="dim") for line in provisos(board)]
+    if board.disagreement is not None:
+        words = "\n".join(board.disagreement.lines())
+        below += [Text(), Text(words, style="yellow")]
+    return Group(table, *below)
 
 
 def markdown(board: Board) -> str:
@@ -118,7 +126,9 @@ def markdown(board: Board) -> str:
             row.status + (" (machinery only)" if row.machinery_only else ""),
         ]
         lines.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |")
-    return "\n".join([*lines, "", *(f"- {line}" for line in provisos(board))]) + "\n"
+    said = provisos(board) + (board.disagreement.lines() if board.disagreement else [])
+    bullets = (line if line.startswith(ITEM) else f"- {line}" for line in said)
+    return "\n".join([*lines, "", *bullets]) + "\n"
 
 
 def provisos(board: Board) -> list[str]:
