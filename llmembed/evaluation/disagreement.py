@@ -14,6 +14,7 @@ from llmembed.evaluation.gaps import Gap, gaps_of
 from llmembed.evaluation.result import Result
 from llmembed.evaluation.rows import Row
 from llmembed.evaluation.shift import ClassShares, Shift, shift_between
+from llmembed.evaluation.wording import fraction
 
 if TYPE_CHECKING:
     from llmembed.texts import Corpus
@@ -80,8 +81,8 @@ class Disagreement:
     def _how_far(self) -> str:
         several = len(self.shift.classes) > 1
         said = "; ".join(
-            f"{f'{gap.task} ' if several else ''}{_named(gap.metric)} is {_fraction(gap.valid)} on "
-            f"validation ({gap.valid_texts:,} texts) and {_fraction(gap.test)} on test "
+            f"{f'{gap.task} ' if several else ''}{_named(gap.metric)} is {fraction(gap.valid)} on "
+            f"validation ({gap.valid_texts:,} texts) and {fraction(gap.test)} on test "
             f"({gap.test_texts:,} texts), a difference that chance makes {_how_often(gap)}"
             for gap in self.gaps
         )
@@ -232,14 +233,9 @@ def _percent(share: float) -> str:
     return f"{100 * share:.1f} %"
 
 
-def _fraction(value: float) -> str:
-    text = f"{value:.4f}"
-    return text[1:] if text.startswith("0.") else text
-
-
 def _auc(value: float) -> str:
     return f"{value:.2f}".removeprefix("0")
 
 
 def _signed(value: float) -> str:
-    return ("−" if value < 0 else "+") + _fraction(abs(value))
+    return ("−" if value < 0 else "+") + fraction(abs(value))

@@ -6,9 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from llmembed.evaluation.disagreement import ITEM, Disagreement
+from llmembed.evaluation.open_sets import told_of_other
 from llmembed.evaluation.result import STOPPED, Result
 from llmembed.evaluation.rows import Row, Spread
 from llmembed.evaluation.selective import promise
+from llmembed.evaluation.wording import fraction
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -142,6 +144,9 @@ def provisos(board: Board) -> list[str]:
         result = board.winner_result
         for task, selective in result.selective.items() if result else ():
             lines.append(f"{winner.label}, {task}: {promise(selective)}.")
+        for task, scores in (result.test or result.valid).items() if result else ():
+            if (said := told_of_other(scores)) is not None:
+                lines.append(f"{winner.label}, {task}: {said}.")
     elif board.rows:
         lines.append("No winner: no row is fitted, sound, complete and on real weights.")
     if any(row.energy_is_estimated for row in board.rows):
@@ -187,14 +192,14 @@ def _score(row: Row, task: str, several: bool) -> str:
     spread = row.shown.get(task)
     if several or spread is None:
         return _stacked(spread)
-    sd = "" if spread.sd is None else f" ±{_fraction(spread.sd)}"
-    return f"{_fraction(spread.mean)}{sd}\n{_interval(row, task)}"
+    sd = "" if spread.sd is None else f" ±{fraction(spread.sd)}"
+    return f"{fraction(spread.mean)}{sd}\n{_interval(row, task)}"
 
 
 def _stacked(spread: Spread | None) -> str:
     if spread is None:
         return NONE
-    return _fraction(spread.mean) + ("" if spread.sd is None else f"\n±{_fraction(spread.sd)}")
+    return fraction(spread.mean) + ("" if spread.sd is None else f"\n±{fraction(spread.sd)}")
 
 
 def _plus_minus(spread: Spread | None) -> str:
@@ -205,13 +210,7 @@ def _plus_minus(spread: Spread | None) -> str:
 
 def _interval(row: Row, task: str) -> str:
     interval = row.interval.get(task)
-    return NONE if interval is None else f"[{_fraction(interval.low)} {_fraction(interval.high)}]"
-
-
-def _fraction(value: float) -> str:
-    """Four decimals, without the leading nought."""
-    text = f"{value:.4f}"
-    return text[1:] if text.startswith("0.") else text
+    return NONE if interval is None else f"[{fraction(interval.low)} {fraction(interval.high)}]"
 
 
 def _percent(share: float | None) -> str:
