@@ -168,11 +168,21 @@ class Disagreement:
                 "their labels; have some texts of both parts labelled by the same people. Until "
                 "then go by the test column, and do not rely on thresholds, which validation chose."
             )
+        shares = ""
+        if any(
+            each / (gap.test - gap.valid) >= 0.5
+            for gap in self.gaps
+            if (each := self.by_shares.get(gap.task)) is not None
+        ):
+            shares = (
+                "class shares account for most of it, so if test's are those to come, draw "
+                "validation with these shares first; "
+            )
         return (
-            "What to do: label some texts of the kind that test holds, and train on them too; "
-            "take validation texts that are like test's (data.valid=FILE, parted by time or source "
-            "rather than by chance), since validation chose the winner, its settings and its "
-            "thresholds. Until then go by the test column, and do not rely on the thresholds."
+            f"What to do: {shares}label some texts of the kind that test holds, and train on them "
+            "too; take validation texts that are like test's (data.valid=FILE, parted by time or "
+            "source rather than by chance), since validation chose the winner, its settings and "
+            "its thresholds. Until then go by the test column, and do not rely on the thresholds."
         )
 
 

@@ -327,6 +327,10 @@ def test_what_class_shares_alone_would_do(board, corpus):
     assert said.by_shares["topic"] < 0
     change = f"{-said.by_shares['topic']:.4f}"[1:]
     assert f"alone would change the figure by −{change} of −.4000" in paragraphs(said)[1]
+    assert "account for most of it" not in paragraphs(said)[2]
+    half = 2 * said.by_shares["topic"]
+    mostly = found(figures(Leaderboard([result]), valid=0.9, test=0.9 + 0.95 * half), fewer)
+    assert "account for most of it" in paragraphs(mostly)[2]
 
 
 def test_a_board_says_it_and_keeps_it(board, corpus):
