@@ -17,6 +17,7 @@ from llmembed.evaluation.calibration import apply_temperature, fit_temperature
 from llmembed.evaluation.confidence import confidence_and_correct, reliability
 from llmembed.evaluation.latency import measure_latency
 from llmembed.evaluation.metrics import Scores, score
+from llmembed.evaluation.open_sets import with_other
 from llmembed.evaluation.paired import Told, all_right
 from llmembed.evaluation.provenance import plain
 from llmembed.evaluation.result import Calibration, Result, Status
@@ -125,7 +126,7 @@ def scored(
     complaints = tuple(getattr(classifier, "complaints", ()))
     asks = isinstance(classifier, Asking) and not classifier.fit_reads_validation
     valid_usage = classifier.predict_usage if asks else Usage()  # type: ignore[attr-defined]
-    valid = _scores(corpus.tasks, held, answered)
+    valid = _scores(corpus, held, answered)
     test: dict[str, Scores] = {}
     on_test: Mapping[str, Prediction] | None = None
     usage = Usage()
@@ -134,7 +135,7 @@ def scored(
             on_test = classifier.predict(corpus.test.texts, runtime)
         metered = isinstance(classifier, MeteredPrediction)
         usage = classifier.predict_usage if metered else meter.usage  # type: ignore[attr-defined]
-        test = _scores(corpus.tasks, corpus.test, on_test)
+        test = _scores(corpus, corpus.test, on_test)
     told = tuple(getattr(classifier, "notes", ()))
     if test:
         told += tuple(f"on validation: {words}" for words in complaints)
@@ -219,9 +220,9 @@ def _judged(
 
 
 def _scores(
-    tasks: Sequence[Task], examples: Examples, predictions: Mapping[str, Prediction]
+    corpus: Corpus, examples: Examples, predictions: Mapping[str, Prediction]
 ) -> dict[str, Scores]:
-    for task in tasks:
+    for task in corpus.tasks:
         offsets = predictions[task.name].offsets
         if task.kind != "tokens":
             continue
@@ -230,9 +231,8 @@ def _scores(
                 f"task {task.name!r}: the texts were answered in other words than those labelled; "
                 f"a text of word labels must be its words joined by single spaces"
             )
-    return {
-        task.name: score(task, examples.labels[task.name], predictions[task.name]) for task in tasks
-    }
+    found = [score(t, examples.labels[t.name], predictions[t.name]) for t in corpus.tasks]
+    return {scores.task: with_other(scores, corpus.other_label) for scores in found}
 
 
 def _calibration(task: Task, valid: Answered, judged: Answered) -> Calibration:

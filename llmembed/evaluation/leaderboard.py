@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from llmembed.errors import DataError
+from llmembed.evaluation.disagreement import Disagreement
 from llmembed.evaluation.paired import Comparison, Told, compare_paired
 from llmembed.evaluation.result import Result
 from llmembed.evaluation.rows import Row, row_of
@@ -23,14 +24,20 @@ TIE = 1e-12
 class Leaderboard:
     """Rows of one corpus, best validation mean first, those that can't win last.
 
+    ``disagreement``: what is to be said where the winner's validation and test disagree.
+
     Raises:
         DataError: the results are not all of the same corpus.
     """
 
     def __init__(
-        self, results: Sequence[Result], comparisons: Sequence[Comparison] | None = None
+        self,
+        results: Sequence[Result],
+        disagreement: Disagreement | None = None,
+        comparisons: Sequence[Comparison] | None = None,
     ) -> None:
         self.results = tuple(results)
+        self.disagreement = disagreement
         self._comparisons = None if comparisons is None else tuple(comparisons)
         corpora = sorted({(result.corpus, result.digest) for result in self.results})
         if len(corpora) > 1:
@@ -127,15 +134,18 @@ class Leaderboard:
             "primary": self.primary,
             "winner": winner.label if winner else None,
             "comparisons": [asdict(each) for each in self.comparisons],
+            "disagreement": self.disagreement and self.disagreement.to_json(),
             "rows": [asdict(row) for row in self.rows],
             "results": [result.to_json() for result in self.results],
         }
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Leaderboard:
+        # A leaderboard stored by an earlier version has neither.
+        found = data.get("disagreement")
         return cls(
             [Result.from_json(result) for result in data["results"]],
-            # A leaderboard stored by an earlier version has none.
+            found and Disagreement.from_json(found),
             [Comparison(**each) for each in data.get("comparisons", ())],
         )
 

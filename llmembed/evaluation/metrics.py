@@ -36,7 +36,8 @@ class Scores:
 
     ``metrics``: accuracy, macro_f1, weighted_f1 for ``single``; subset_accuracy, micro_f1,
     macro_f1, weighted_f1 for ``multi``; word_accuracy, slot_precision, slot_recall, slot_f1,
-    macro_f1, weighted_f1 for ``tokens``; ``ece`` where there are scores. ``confusion``: for
+    macro_f1, weighted_f1 for ``tokens``; ``ece`` where there are scores; those of ``open_sets``
+    where a class of texts that fit no class is declared. ``confusion``: for
     ``single`` the counts (C, C), rows truth, columns answer; unreadable answers are in no column;
     None of more than ``WHOLE_UP_TO`` classes. ``pairs``: the same counts of however many classes,
     those that are not 0; kept while the scores are in memory, not in their JSON.

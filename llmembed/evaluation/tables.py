@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
+from llmembed.evaluation.choice import beside, chosen_by
+from llmembed.evaluation.disagreement import ITEM, Disagreement
+from llmembed.evaluation.open_sets import told_of_other
 from llmembed.evaluation.paired import Comparison
 from llmembed.evaluation.result import STOPPED, Result
 from llmembed.evaluation.rows import Row, Spread
 from llmembed.evaluation.selective import promise
+from llmembed.evaluation.wording import fraction
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -42,6 +46,9 @@ class Board(Protocol):
 
     @property
     def results(self) -> Sequence[Result]: ...
+
+    @property
+    def disagreement(self) -> Disagreement | None: ...
 
 
 def terminal(board: Board) -> RenderableType:
@@ -88,7 +95,11 @@ def terminal(board: Board) -> RenderableType:
         ]
         style = "bold" if won else ("" if row.eligible else "dim")
         table.add_row(*cells, style=style, end_section=False)
-    return Group(table, *(Text(line, style="dim") for line in provisos(board)))
+    below = [Text(line, style="dim") for line in provisos(board)]
+    if board.disagreement is not None:
+        words = "\n".join(board.disagreement.lines())
+        below += [Text(), Text(words, style="yellow")]
+    return Group(table, *below)
 
 
 def markdown(board: Board) -> str:
@@ -125,7 +136,9 @@ def markdown(board: Board) -> str:
             row.status + (" (machinery only)" if row.machinery_only else ""),
         ]
         lines.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |")
-    return "\n".join([*lines, "", *(f"- {line}" for line in provisos(board))]) + "\n"
+    said = provisos(board) + (board.disagreement.lines() if board.disagreement else [])
+    bullets = (line if line.startswith(ITEM) else f"- {line}" for line in said)
+    return "\n".join([*lines, "", *bullets]) + "\n"
 
 
 def provisos(board: Board) -> list[str]:
@@ -135,11 +148,16 @@ def provisos(board: Board) -> list[str]:
         lines.append(f"Data: {board.corpus} is partial: {board.partial}.")
     winner = board.winner
     if winner:
-        lines.append(f"Winner: {winner.label}, {_chosen_by(board)}; test was read once a fit.")
-        lines += _beside(winner, board.comparisons)
+        lines.append(
+            f"Winner: {winner.label}, {chosen_by(board.results)}; test was read once a fit."
+        )
+        lines += beside(winner.label, board.comparisons)
         result = board.winner_result
         for task, selective in result.selective.items() if result else ():
             lines.append(f"{winner.label}, {task}: {promise(selective)}.")
+        for task, scores in (result.test or result.valid).items() if result else ():
+            if (said := told_of_other(scores)) is not None:
+                lines.append(f"{winner.label}, {task}: {said}.")
     elif board.rows:
         lines.append("No winner: no row is fitted, sound, complete and on real weights.")
     if any(row.energy_is_estimated for row in board.rows):
@@ -185,14 +203,14 @@ def _score(row: Row, task: str, several: bool) -> str:
     spread = row.shown.get(task)
     if several or spread is None:
         return _stacked(spread)
-    sd = "" if spread.sd is None else f" ±{_fraction(spread.sd)}"
-    return f"{_fraction(spread.mean)}{sd}\n{_interval(row, task)}"
+    sd = "" if spread.sd is None else f" ±{fraction(spread.sd)}"
+    return f"{fraction(spread.mean)}{sd}\n{_interval(row, task)}"
 
 
 def _stacked(spread: Spread | None) -> str:
     if spread is None:
         return NONE
-    return _fraction(spread.mean) + ("" if spread.sd is None else f"\n±{_fraction(spread.sd)}")
+    return fraction(spread.mean) + ("" if spread.sd is None else f"\n±{fraction(spread.sd)}")
 
 
 def _by_error(row: Row) -> Spread | None:
@@ -208,13 +226,7 @@ def _plus_minus(spread: Spread | None) -> str:
 
 def _interval(row: Row, task: str) -> str:
     interval = row.interval.get(task)
-    return NONE if interval is None else f"[{_fraction(interval.low)} {_fraction(interval.high)}]"
-
-
-def _fraction(value: float) -> str:
-    """Four decimals, without the leading nought."""
-    text = f"{value:.4f}"
-    return text[1:] if text.startswith("0.") else text
+    return NONE if interval is None else f"[{fraction(interval.low)} {fraction(interval.high)}]"
 
 
 def _percent(share: float | None) -> str:
@@ -258,41 +270,3 @@ def _count(value: float | None) -> str:
         if value >= limit:
             return f"{value / limit:.3g}{unit}"
     return f"{value:.0f}"
-
-
-def _chosen_by(board: Board) -> str:
-    """What counted as validation, and how it chose."""
-    folds = max((result.folds for result in board.results), default=0)
-    by = "the validation mean less its standard error"
-    if folds < 1:
-        return f"chosen by {by}"
-    where = "the validation texts" if folds == 1 else f"texts left out, in {folds} folds"
-    return (
-        f"chosen by {by} on {where}; what is cheap to fit was then fitted on train and validation "
-        "together, under the calibration and thresholds that these texts gave"
-    )
-
-
-CHEAPER = 1.5
-"""By how much less energy a row must take to be named beside a winner that is no better."""
-
-
-def _beside(winner: Row, comparisons: Sequence[Comparison]) -> list[str]:
-    """Whether something cheaper answers as well, as far as these texts can tell."""
-    equal = [
-        each
-        for each in comparisons
-        if not each.distinct and each.energy_ratio is not None and each.energy_ratio >= CHEAPER
-    ]
-    if not equal:
-        return []
-    best = max(equal, key=lambda each: each.energy_ratio or 0.0)
-    return [
-        f"{winner.label} is not distinguishable from {best.label} "
-        f"(p = {best.p:.2f}, McNemar's test on {best.texts:,} texts left out of both), which takes "
-        f"{_times(best.energy_ratio or 0.0)} less energy."
-    ]
-
-
-def _times(ratio: float) -> str:
-    return f"{ratio:.1f} times" if ratio < 10 else f"{ratio:.0f} times"

@@ -45,6 +45,9 @@ class Data(Settings):
     drop_leaks: bool = Field(
         False, description="leave out test rows whose text is in train or valid"
     )
+    other_label: str | None = Field(
+        None, description="the class of texts that fit no class: told apart from the others"
+    )
     words_column: str | None = Field(None, description="words of each text, for BIO labels")
     tasks: list[str] | None = Field(None, description="only these tasks")
     feedback: str | None = Field(

@@ -24,7 +24,7 @@ class Corpus:
     sentence when these are not the official rows, and then ``name`` ends in ``-part``. ``notes``:
     what a reader of its figures must know (source, revision, texts of test that also occur in
     train, …). ``quarantined`` and ``feedback_quarantined``: rows of the source, and of the feedback
-    added to it, that could not be used.
+    added to it, that could not be used. ``other_label``: the class of the texts that fit no other.
     """
 
     name: str
@@ -37,6 +37,7 @@ class Corpus:
     quarantined: Quarantine | None = None
     feedback_quarantined: Quarantine | None = None
     notes: Mapping[str, str] = field(default_factory=dict)
+    other_label: str | None = None
 
     @property
     def splits(self) -> dict[str, Examples]:

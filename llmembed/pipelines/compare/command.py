@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from llmembed.errors import ConfigError
 from llmembed.experiment import Experiment
+from llmembed.pipelines.compare.disagreeing import with_disagreement
 from llmembed.pipelines.compare.keeper import Keeper
 from llmembed.pipelines.compare.race import Race
 from llmembed.pipelines.compare.recording import LeaderboardFile, log_corpus, log_leaderboard
@@ -119,6 +120,9 @@ def compare(
             )
             stored = LeaderboardFile.new(runtime.files, plain_name(corpus.name))
             board = race.run(methods, stored.write)
+            board = with_disagreement(board, corpus, assembler, runtime, run)
+            if board.disagreement is not None:
+                stored.write(board)
             log_leaderboard(run, board)
             registered = _register(experiment, corpus, board, keeper, run, name)
             if registered is None:
