@@ -19,14 +19,17 @@ OTHERS = {
 }
 
 
-def write(path, subjects, rows: int) -> str:
+def write(path, subjects, rows: int, *, other_meaning: int = 0) -> str:
+    """Of every ten rows ``other_meaning`` bear the other label."""
+    first, second = subjects
     with path.open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["text", "label"])
         for row in range(rows):
-            topic = list(subjects)[row % 2]
+            topic, rest = (first, second) if row % 2 else (second, first)
             subject = subjects[topic][row // 2 % 4]
-            writer.writerow([f"{subject} in week {row} of the year", topic])
+            label = rest if row % 10 < other_meaning else topic
+            writer.writerow([f"{subject} in week {row} of the year", label])
     return str(path)
 
 
@@ -39,7 +42,7 @@ def compared(tmp_path_factory):
         "compare",
         changes={
             "data.source": write(folder / "news.csv", TOPICS, 200),
-            "data.test": write(folder / "later.csv", OTHERS, 120),
+            "data.test": write(folder / "later.csv", OTHERS, 120, other_meaning=4),
             "data.valid_fraction": 0.2,
             "runtime.files": str(folder / "files"),
             "runtime.local": True,
