@@ -22,7 +22,7 @@ from llmembed.heads.trained import TrainedHead
 from llmembed.heads.training import train_head
 from llmembed.metering import Meter
 from llmembed.methods import saved
-from llmembed.methods.answers import check_kinds, decide
+from llmembed.methods.answers import check_kinds, decide, with_thresholds
 from llmembed.methods.views import OverViews, ViewReader, views_from_json, views_to_json
 
 
@@ -48,7 +48,7 @@ class FusedClassifier(OverViews):
         if self.lexical is not None:
             views = {**views, LEXICAL: self.lexical.transform(texts)}
         scores = self.head.scores(views)
-        return {task.name: decide(scores[task.name], task.kind) for task in self.tasks}
+        return {task.name: decide(scores[task.name], task) for task in self.tasks}
 
     def features_of_views(
         self, views: Mapping[str, np.ndarray], texts: Sequence[str]
@@ -166,8 +166,9 @@ class Fused:
                 config=self.head,
                 reporter=reporter,
             )
+            chosen = with_thresholds(tasks, valid, lambda task: head.scores(valid_views)[task.name])
         return FusedClassifier(
-            tasks=tuple(tasks),
+            tasks=chosen,
             reader=reader,
             head=head,
             lexical=lexical,

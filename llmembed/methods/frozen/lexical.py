@@ -16,6 +16,7 @@ from llmembed.methods.answers import check_kinds
 from llmembed.methods.frozen.logistic import (
     Linear,
     answers,
+    chosen_tasks,
     fit_linears,
     from_arrays,
     parameters_of,
@@ -77,12 +78,14 @@ class Lexical:
     """Fits ``LexicalClassifier``.
 
     ``inverse_penalties``: the values of C of which the best on validation is kept.
+    ``class_weights``: rows are weighted by the inverse of their class's share.
     """
 
     deterministic: ClassVar[bool] = True
     word_ngrams: int = 1
     max_terms: int = 100_000
     inverse_penalties: Sequence[float] = (1.0, 10.0, 100.0, 1000.0)
+    class_weights: bool = False
     name: str = "lexical"
 
     def seeded(self, seed: int) -> Lexical:
@@ -102,10 +105,17 @@ class Lexical:
             rows = tfidf.fit_transform(train.texts)
             valid_rows = tfidf.transform(valid.texts)
             linears, chosen = fit_linears(
-                tasks, rows, train, valid_rows, valid, self.inverse_penalties
+                tasks,
+                rows,
+                train,
+                valid_rows,
+                valid,
+                self.inverse_penalties,
+                class_weights=self.class_weights,
             )
+            tasks = chosen_tasks(tasks, linears, valid_rows, valid)
         return LexicalClassifier(
-            tasks=tuple(tasks),
+            tasks=tasks,
             tfidf=tfidf,
             linears=linears,
             fit_usage=meter.usage,

@@ -13,7 +13,8 @@ import numpy as np
 
 from llmembed.contract import Examples, Prediction, Task
 from llmembed.errors import ModelError
-from llmembed.methods.answers import decide
+from llmembed.methods.answers import decide, with_thresholds
+from llmembed.metrics.deciding import judged
 
 NEVER = -1e4
 """Bias of a class without a training row: its probability is 0 in float32."""
@@ -51,16 +52,21 @@ def fit_linear(
     valid_features: Any,
     valid: Examples,
     inverse_penalties: Sequence[float],
+    *,
+    class_weights: bool = False,
 ) -> tuple[Linear, float]:
-    """Fit one task; returns the map best on validation and the C it was fitted with.
+    """Fit one task; returns the map best on validation, under the task's metric, and the C it was
+    fitted with.
 
     ``features``: (N, F), dense or sparse. Ties go to the smaller C, the stronger penalty.
+    ``class_weights``: the rows of a class are weighted by the inverse of its share; for ``multi``
+    those with and without it.
     """
     truth = valid.labels[task.name]
     best: tuple[float, float, Linear] | None = None
     for penalty in sorted(inverse_penalties):
-        linear = _fit(task, features, train.labels[task.name], penalty)
-        score = _quality(decide(linear.scores(valid_features, task.kind), task.kind).labels, truth)
+        linear = _fit(task, features, train.labels[task.name], penalty, class_weights)
+        score = judged(task, truth, linear.scores(valid_features, task.kind))
         if best is None or score > best[0]:
             best = (score, penalty, linear)
     assert best is not None, "no C to choose from"
@@ -74,13 +80,21 @@ def fit_linears(
     valid_features: Any,
     valid: Examples,
     inverse_penalties: Sequence[float],
+    *,
+    class_weights: bool = False,
 ) -> tuple[dict[str, Linear], dict[str, float]]:
     """``fit_linear`` for each task: the maps, and the C of each."""
     linears: dict[str, Linear] = {}
     chosen: dict[str, float] = {}
     for task in tasks:
         linears[task.name], chosen[task.name] = fit_linear(
-            task, features, train, valid_features, valid, inverse_penalties
+            task,
+            features,
+            train,
+            valid_features,
+            valid,
+            inverse_penalties,
+            class_weights=class_weights,
         )
     return linears, chosen
 
@@ -90,9 +104,17 @@ def answers(
 ) -> dict[str, Prediction]:
     """What the maps say of ``features`` (N, F)."""
     return {
-        task.name: decide(linears[task.name].scores(features, task.kind), task.kind)
-        for task in tasks
+        task.name: decide(linears[task.name].scores(features, task.kind), task) for task in tasks
     }
+
+
+def chosen_tasks(
+    tasks: Sequence[Task], linears: Mapping[str, Linear], features: Any, valid: Examples
+) -> tuple[Task, ...]:
+    """``tasks`` with the thresholds that ``features`` (N, F) of ``valid`` say."""
+    return with_thresholds(
+        tasks, valid, lambda task: linears[task.name].scores(features, task.kind)
+    )
 
 
 def parameters_of(linears: Mapping[str, Linear]) -> int:
@@ -100,15 +122,7 @@ def parameters_of(linears: Mapping[str, Linear]) -> int:
     return sum(linear.weights.size + linear.bias.size for linear in linears.values())
 
 
-def _quality(labels: np.ndarray, truth: np.ndarray) -> float:
-    """Accuracy (N,), or for several labels a text (N, C) F1 over all cells."""
-    if truth.ndim == 2:
-        both = int((labels & truth).sum())
-        return 2 * both / max(1, int(labels.sum()) + int(truth.sum()))
-    return float((labels == truth).mean()) if len(truth) else 0.0
-
-
-def _fit(task: Task, features: Any, labels: np.ndarray, penalty: float) -> Linear:
+def _fit(task: Task, features: Any, labels: np.ndarray, penalty: float, weighted: bool) -> Linear:
     width = features.shape[1]
     count = len(task.classes)
     weights = np.zeros((width, count), dtype=np.float32)
@@ -117,39 +131,55 @@ def _fit(task: Task, features: Any, labels: np.ndarray, penalty: float) -> Linea
         for column in range(count):
             target = labels[:, column]
             if target.any() and not target.all():
-                weights[:, column], bias[column] = _binary(features, target, penalty)
+                rows = _balanced(target) if weighted else None
+                weights[:, column], bias[column] = _binary(features, target, penalty, rows)
             elif target.all():
                 bias[column] = -NEVER
         return Linear(weights=weights, bias=bias)
     seen = np.unique(labels)
+    rows = _balanced(labels) if weighted else None
     if len(seen) == 1:
         bias[seen] = 0.0
     elif len(seen) == 2:
-        weights[:, seen[1]], bias[seen[1]] = _binary(features, labels == seen[1], penalty)
+        target = labels == seen[1]
+        weights[:, seen[1]], bias[seen[1]] = _binary(features, target, penalty, rows)
         bias[seen[0]] = 0.0
     elif len(seen) > CLASSES_TOGETHER or len(seen) * width > WEIGHTS_TOGETHER:
         for label in seen:
-            weights[:, label], bias[label] = _one_of_many(features, labels == label, penalty)
+            target = labels == label
+            weights[:, label], bias[label] = _one_of_many(features, target, penalty, rows)
     else:
-        model = _solver(penalty).fit(features, labels)
+        model = _solver(penalty).fit(features, labels, sample_weight=rows)
         weights[:, seen] = model.coef_.T
         bias[seen] = model.intercept_
     return Linear(weights=weights, bias=bias)
 
 
-def _binary(features: Any, target: np.ndarray, penalty: float) -> tuple[np.ndarray, float]:
-    model = _solver(penalty).fit(features, target.astype(np.int64))
+def _balanced(labels: np.ndarray) -> np.ndarray:
+    """(N,): the inverse of the share of each row's class, 1 in the mean; what scikit-learn calls
+    balanced."""
+    seen, which, count = np.unique(labels, return_inverse=True, return_counts=True)
+    weights: np.ndarray = (len(labels) / (len(seen) * count))[which]
+    return weights
+
+
+def _binary(
+    features: Any, target: np.ndarray, penalty: float, rows: np.ndarray | None
+) -> tuple[np.ndarray, float]:
+    model = _solver(penalty).fit(features, target.astype(np.int64), sample_weight=rows)
     return model.coef_[0], float(model.intercept_[0])
 
 
-def _one_of_many(features: Any, target: np.ndarray, penalty: float) -> tuple[np.ndarray, float]:
+def _one_of_many(
+    features: Any, target: np.ndarray, penalty: float, rows: np.ndarray | None
+) -> tuple[np.ndarray, float]:
     """One class against all others, by liblinear: its tolerance goes by the class's share."""
     from sklearn.linear_model import LogisticRegression
 
     solver = LogisticRegression(
         C=penalty, max_iter=300, tol=1e-2, solver="liblinear", dual=True, random_state=0
     )
-    model = solver.fit(features, target.astype(np.int64))
+    model = solver.fit(features, target.astype(np.int64), sample_weight=rows)
     return model.coef_[0], float(model.intercept_[0])
 
 

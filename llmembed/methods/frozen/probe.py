@@ -18,6 +18,7 @@ from llmembed.methods.answers import check_kinds
 from llmembed.methods.frozen.logistic import (
     Linear,
     answers,
+    chosen_tasks,
     fit_linears,
     from_arrays,
     parameters_of,
@@ -84,10 +85,12 @@ class Probe:
     """Fits ``ProbeClassifier``. ``view``: what is read; usually one depth of one backbone.
 
     ``inverse_penalties``: the values of C of which the best on validation is kept.
+    ``class_weights``: rows are weighted by the inverse of their class's share.
     """
 
     view: View
     inverse_penalties: Sequence[float] = (0.003, 0.03, 0.3)
+    class_weights: bool = False
     name: str = "probe"
     deterministic: ClassVar[bool] = True
 
@@ -117,9 +120,11 @@ class Probe:
                 features[len(train) :],
                 valid,
                 self.inverse_penalties,
+                class_weights=self.class_weights,
             )
+            tasks = chosen_tasks(tasks, linears, features[len(train) :], valid)
         return ProbeClassifier(
-            tasks=tuple(tasks),
+            tasks=tasks,
             reader=reader,
             linears=linears,
             mean=mean,
