@@ -14,8 +14,9 @@ from llmembed.errors import UnsupportedError
 from llmembed.evaluation.confidence import Reliability, confidence_and_correct, reliability
 from llmembed.evaluation.confusion import WHOLE_UP_TO, Confusion
 from llmembed.metrics import PRIMARY as PRIMARY
-from llmembed.metrics import metric_of, needs_scores, value_of
+from llmembed.metrics import metric_of, value_of
 from llmembed.metrics.counts import Counts, ratio
+from llmembed.metrics.deciding import can_collapse
 from llmembed.metrics.measuring import counts, figures, readable
 from llmembed.metrics.slots import slot_counts
 
@@ -132,8 +133,7 @@ def score(task: Task, truth: npt.NDArray[Any], prediction: Prediction) -> Scores
         confusion=_whole(pairs),
         pairs=pairs,
         reliability=bins,
-        # One answer to everything does not matter where what counts is how texts are ranked.
-        collapsed=None if needs_scores(primary) else collapsed_class(task, truth, prediction),
+        collapsed=collapsed_class(task, truth, prediction) if can_collapse(task) else None,
         unanswered=0 if prediction.unanswered is None else int(prediction.unanswered.sum()),
     )
 

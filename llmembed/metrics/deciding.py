@@ -50,10 +50,10 @@ def plainly_decided(task: Task) -> bool:
     return task.metric in (None, PRIMARY[task.kind]) and task.costs is None and not thresholds(task)
 
 
-def judged_by_labels(task: Task) -> bool:
+def can_collapse(task: Task) -> bool:
     """Whether one answer to everything says that a fit is of no use: not where what counts is how
-    texts are ranked."""
-    return not needs_scores(metric_of(task))
+    texts are ranked, nor under costs, where it may be the cheapest."""
+    return not needs_scores(metric_of(task)) and task.costs is None
 
 
 def thresholds(task: Task) -> bool:

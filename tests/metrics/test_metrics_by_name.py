@@ -167,11 +167,12 @@ def test_values_of_other_costs_have_another_name():
     assert judged_by(ABC) == judged_by(replace(ABC, metric="accuracy")) == "accuracy"
 
 
-def test_one_answer_to_everything_is_no_collapse_where_ranking_counts():
+def test_one_answer_to_everything_is_no_collapse_where_ranking_or_costs_count():
     truth, said = single(0)
     same = replace(said, labels=np.zeros(300, dtype=np.int64))
     assert score(ABC, truth, same).collapsed == "a"
     assert score(replace(ABC, metric="recall_at_precision_0.9"), truth, same).collapsed is None
+    assert score(replace(ABC, metric="cost", costs=COSTS), truth, same).collapsed is None
 
 
 @pytest.mark.parametrize("kind", ["single", "multi", "tokens"])
