@@ -125,6 +125,8 @@ def load_corpus(
         notes["test"] = f"{source.test_fraction:g} of the rows held out as test, seed 0"
     partial = None
     if source.named is not None:
+        metrics = source.named.metrics
+        tasks = tuple(replace(task, metric=metrics.get(task.name)) for task in tasks)
         partial = source.named.partial_sentence({s: len(e) for s, e in splits.items()})
     if "valid" in splits:
         notes["valid"] = "the source's own validation rows"
