@@ -22,6 +22,17 @@ class Folds:
     held: tuple[npt.NDArray[np.int64], ...]
     refit: bool = True
 
+    @classmethod
+    def of(cls, train: Examples, valid: Examples) -> Folds:
+        """One fold: fitted on ``train``, judged on ``valid``, and no more."""
+        held = np.arange(len(train), len(train) + len(valid))
+        return cls(examples=train.joined(valid), held=(held,), refit=False)
+
+    @property
+    def left_out(self) -> Examples:
+        """The texts at ``rows``."""
+        return self.examples.select(self.rows)
+
     @property
     def rows(self) -> npt.NDArray[np.int64]:
         """Every row that is left out once, in order, int64 (H,)."""

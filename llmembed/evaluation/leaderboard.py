@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import cached_property
@@ -71,7 +72,7 @@ class Leaderboard:
                 rows,
                 key=lambda row: (
                     not row.eligible,
-                    -row.valid_mean.mean if row.valid_mean else 0.0,
+                    -row.valid_mean.mean if row.valid_mean else math.inf,  # values may be below 0
                     row.energy_kwh or 0.0,
                 ),
             )

@@ -13,6 +13,7 @@ from llmembed.evaluation.result import STOPPED, Result
 from llmembed.evaluation.rows import Row, Spread
 from llmembed.evaluation.selective import promise
 from llmembed.evaluation.wording import fraction
+from llmembed.metrics import shown_name
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -69,7 +70,7 @@ def terminal(board: Board) -> RenderableType:
     )
     table.add_column("method", min_width=14, overflow="fold")
     for task, metric in board.primary.items():
-        name = metric.replace("_", " ")
+        name = shown_name(metric)
         table.add_column(f"{task}\n{name}" if several else f"{split} {name}\n[95 % interval]")
     if several:
         table.add_column(f"{split}\nmean")
@@ -108,7 +109,7 @@ def markdown(board: Board) -> str:
     split = "test" if any(row.test for row in board.rows) else "validation"
     heads = ["method"]
     for task, metric in board.primary.items():
-        name = f"{task} {metric.replace('_', ' ')}"
+        name = f"{task} {shown_name(metric)}"
         heads += [f"{split} {name} ± sd", f"95 % interval{f' of {task}' if several else ''}"]
     heads += [f"{split} mean"] if several else []
     heads += ["validation mean ± s.e.", "invalid", "seconds", "energy kWh", "cost USD"]

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
 from llmembed.experiment.generators import GeneratorSettings
+from llmembed.experiment.judging import Costs, Metric
 from llmembed.methods import METHODS
 from llmembed.methods.settings import MethodSettings, one_of_kinds, whole
 from llmembed.mistakes import sentence
@@ -161,6 +162,8 @@ class Experiment(Settings):
     }
     generators: dict[str, GeneratorSettings] = {}
     methods: dict[str, AnyMethod]
+    metric: Metric = None
+    costs: Costs = {}
     seeds: int = Field(3, ge=1, le=100)
     selection: SelectionSettings = SelectionSettings()
     wanted_precision: float = Field(0.99, gt=0, le=1)

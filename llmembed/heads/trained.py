@@ -53,8 +53,9 @@ class TrainedHead:
     """A fusion, its scalers and one head per task, fitted.
 
     ``temperatures`` divide the logits, one per task. ``metrics`` are validation's at the chosen
-    epoch (``valid_accuracy``, ``valid_accuracy/TASK``, ``valid_loss``), ``epochs`` how many ran,
-    ``best_epoch`` that of the weights kept (0: written before it was told).
+    epoch (``valid_accuracy``, ``valid_accuracy/TASK``, ``valid_loss``: see ``judging.quality``),
+    ``epochs`` how many ran, ``best_epoch`` that of the weights kept (0: written before it was
+    told).
     """
 
     model: FusedHeads

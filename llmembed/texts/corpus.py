@@ -126,6 +126,8 @@ def load_corpus(
         notes["test"] = f"{source.test_fraction:g} of the rows held out as test, seed 0"
     partial = None
     if source.named is not None:
+        metrics = source.named.metrics
+        tasks = tuple(replace(task, metric=metrics.get(task.name)) for task in tasks)
         partial = source.named.partial_sentence({s: len(e) for s, e in splits.items()})
     if "valid" in splits:
         notes["valid"] = "the source's own validation rows"
@@ -155,7 +157,8 @@ def load_corpus(
 
 
 def digest_of(tasks: Sequence[Task], splits: Mapping[str, Examples]) -> str:
-    """sha256 over, in this order: the tasks as sorted JSON; then for train, valid, test the
+    """sha256 over, in this order: the tasks' names, classes and kinds as sorted JSON, however they
+    are judged; then for train, valid, test the
     split's name and row count, the texts (and words) as int64 offsets and UTF-8 bytes, and each
     task's labels as little-endian bytes."""
     import numpy as np
@@ -168,7 +171,8 @@ def digest_of(tasks: Sequence[Task], splits: Mapping[str, Examples]) -> str:
         for buffer in array.buffers()[1:]:
             digest.update(buffer or b"")
 
-    digest.update(json.dumps([task.to_json() for task in tasks], sort_keys=True).encode())
+    asked = [{"name": t.name, "classes": list(t.classes), "kind": t.kind} for t in tasks]
+    digest.update(json.dumps(asked, sort_keys=True).encode())
     for split in ("train", "valid", "test"):
         if split not in splits:
             continue

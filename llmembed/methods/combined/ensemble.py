@@ -35,6 +35,7 @@ from llmembed.methods.combined.ensemble_classifier import (
 from llmembed.methods.combined.weights import How, Weights, left_out_scores, quality, weigh
 from llmembed.methods.settings import LeftOut, Source
 from llmembed.methods.views import ViewReader
+from llmembed.metrics.deciding import with_thresholds
 
 PARTS = 5
 """Into which the texts left out are cut, to judge weights on texts that did not choose them."""
@@ -67,12 +68,12 @@ class Ensemble:
         reporter: Reporter,
     ) -> EnsembleClassifier:
         """By what the members, fitted on ``train``, answer to ``valid``."""
-        held = np.arange(len(train), len(train) + len(valid))
-        folds = Folds(examples=train.joined(valid), held=(held,), refit=False)
+        folds = Folds.of(train, valid)
         left_out = {}
         for name, source in self.sources.items():
             [classifier, *_] = source.fits().values()
-            left_out[name] = LeftOut(rows=held, answers=classifier.predict(valid.texts, runtime))
+            answers = classifier.predict(valid.texts, runtime)
+            left_out[name] = LeftOut(rows=folds.rows, answers=answers)
         [found] = self._joined(tasks, folds, runtime, left_out).classifiers
         assert isinstance(found, EnsembleClassifier)
         return found
@@ -111,6 +112,7 @@ class Ensemble:
             weights: dict[str, Weights] = {}
             answers: dict[str, Prediction] = {}
             chosen: dict[str, Any] = {}
+            decided: list[Task] = []
             for task in tasks:
                 own = [_taken(each, task, rows) for each in left_out.values()]
                 scores = scores_of(task, own)
@@ -122,7 +124,9 @@ class Ensemble:
                 }
                 way = max(tried, key=lambda way: quality(task, tried[way], truth[task.name]))
                 weights[task.name] = weigh(task, scores, truth[task.name], way)
-                answers[task.name] = together(task, own, tried[way])
+                told = with_thresholds(task, truth[task.name], tried[way])
+                decided.append(told)
+                answers[task.name] = together(told, own, tried[way])
                 chosen[task.name] = {
                     "how": way,
                     "weights": {
@@ -135,7 +139,7 @@ class Ensemble:
         members, spread = self._members(tasks, left_out, weights)
         usage = _fit_usage(members, folds, runtime) + meter.usage
         classifier = ensemble(
-            tasks=tuple(tasks), members=members, weights=spread, fit_usage=usage, chosen=chosen
+            tasks=tuple(decided), members=members, weights=spread, fit_usage=usage, chosen=chosen
         )
         return CrossFitted(classifiers=(classifier,), left_out=answers, rows=rows)
 

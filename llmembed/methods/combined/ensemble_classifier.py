@@ -264,7 +264,7 @@ def together(task: Task, answers: Sequence[Prediction], scores: np.ndarray) -> P
     from dataclasses import replace
 
     invalid = np.logical_and.reduce([answer.invalid for answer in answers])
-    decided = replace(decide(scores, task.kind), invalid=invalid, offsets=answers[0].offsets)
+    decided = replace(decide(scores, task), invalid=invalid, offsets=answers[0].offsets)
     if task.kind == "tokens" or not invalid.any():
         return decided
     labels = decided.labels.copy()

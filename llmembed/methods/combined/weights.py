@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from llmembed.contract import Task
 from llmembed.heads.calibration import fit_temperature
+from llmembed.metrics.deciding import judged, plainly_decided
 
 Floats = npt.NDArray[np.float32]
 How = Literal["greedy", "stacked", "mean"]
@@ -100,23 +101,31 @@ def left_out_scores(
 
 
 def quality(task: Task, scores: npt.NDArray[Any], truth: npt.NDArray[Any]) -> tuple[float, float]:
-    """Accuracy, for ``multi`` F1 over all cells; among equals the lesser log loss."""
+    """What ``scores`` (N, C) are worth under the task's metric; of equals, the lesser log loss."""
+    return judged(task, truth, scores.astype(np.float32)), -log_loss(task, scores, truth)
+
+
+def log_loss(task: Task, scores: npt.NDArray[Any], truth: npt.NDArray[Any]) -> float:
+    """Mean negative log-probability of the truth, in nats."""
     clipped = np.clip(scores, LEAST, 1 - LEAST)
     if task.kind == "multi":
-        said = scores >= 0.5
-        both = 2 * int((said & truth).sum()) / max(1, int(said.sum()) + int(truth.sum()))
-        loss = -np.where(truth, np.log(clipped), np.log(1 - clipped)).mean()
-        return both, -float(loss)
-    loss = -np.log(np.take_along_axis(clipped, truth[:, None], axis=1)).mean()
-    return float((scores.argmax(1) == truth).mean()), -float(loss)
+        return -float(np.where(truth, np.log(clipped), np.log1p(-clipped)).mean())
+    return -float(np.log(np.take_along_axis(clipped, truth[:, None], axis=1)).mean())
 
 
 def _greedy(task: Task, members: Floats, truth: npt.NDArray[Any]) -> Floats:
+    def goal(scores: npt.NDArray[np.float64]) -> tuple[float, float]:
+        """Accuracy, and of other metrics, which may choose thresholds each time, the log loss."""
+        loss = -log_loss(task, scores, truth)
+        if task.kind == "multi" or not plainly_decided(task):
+            return loss, 0.0
+        return float((scores.argmax(axis=1) == truth).mean()), loss
+
     counts = np.zeros(len(members))
     total = np.zeros(members.shape[1:], dtype=np.float64)
     best: tuple[tuple[float, float], npt.NDArray[np.float64]] | None = None
     for number in range(1, ROUNDS + 1):
-        tried = [quality(task, (total + member) / number, truth) for member in members]
+        tried = [goal((total + member) / number) for member in members]
         added = max(range(len(members)), key=lambda each: tried[each])
         counts[added] += 1
         total += members[added]

@@ -31,7 +31,7 @@ from llmembed.heads.trained import TrainedHead
 from llmembed.heads.training import train_head
 from llmembed.metering import Meter
 from llmembed.methods import saved
-from llmembed.methods.answers import check_kinds, decide
+from llmembed.methods.answers import check_kinds, decide, with_thresholds
 from llmembed.methods.views import OverViews, ViewReader, views_from_json, views_to_json
 
 
@@ -57,7 +57,7 @@ class FusedClassifier(OverViews):
         if self.lexical is not None:
             views = {**views, LEXICAL: self.lexical.transform(texts)}
         scores = self.head.scores(views)
-        return {task.name: decide(scores[task.name], task.kind) for task in self.tasks}
+        return {task.name: decide(scores[task.name], task) for task in self.tasks}
 
     def features_of_views(
         self, views: Mapping[str, np.ndarray], texts: Sequence[str]
@@ -144,8 +144,7 @@ class Fused:
         runtime: Runtime,
         reporter: Reporter,
     ) -> FusedClassifier:
-        held = np.arange(len(train), len(train) + len(valid))
-        folds = Folds(examples=train.joined(valid), held=(held,), refit=False)
+        folds = Folds.of(train, valid)
         [found] = self.cross_fit(
             tasks, folds, runtime, reporter, seeds=(self.head.seed,)
         ).classifiers
@@ -187,13 +186,14 @@ class Fused:
                 for number in range(len(folds.held))
             ]
             left_out = _left_out(tasks, views, folds, heads)
+            chosen = with_thresholds(tasks, folds.left_out, lambda task: left_out[task.name])
         usage = extraction + meter.usage
         last = [(head, Usage()) for head in heads]
         if folds.refit:
             last = [self._refitted(tasks, views, folds, heads, seed) for seed in seeds]
         classifiers = tuple(
             FusedClassifier(
-                tasks=tuple(tasks),
+                tasks=chosen,
                 reader=reader,
                 head=head,
                 lexical=lexical,
@@ -202,7 +202,10 @@ class Fused:
             )
             for head, own in last
         )
-        return CrossFitted(classifiers=classifiers, left_out=left_out)
+        return CrossFitted(
+            classifiers=classifiers,
+            left_out={task.name: decide(left_out[task.name], task) for task in chosen},
+        )
 
     def _head(
         self,
@@ -277,14 +280,14 @@ def _left_out(
     views: Mapping[str, np.ndarray],
     folds: Folds,
     heads: Sequence[TrainedHead],
-) -> dict[str, Prediction]:
-    """What each fold's head answers to the texts left out of it."""
+) -> dict[str, np.ndarray]:
+    """What each fold's head says of the texts left out of it: scores float32 (H, C) by task."""
     count = len(folds.examples)
     scores = {task.name: np.zeros((count, len(task.classes)), dtype=np.float32) for task in tasks}
     for held, head in zip(folds.held, heads, strict=True):
         for name, found in head.scores(_taken(views, held)).items():
             scores[name][held] = found
-    return {task.name: decide(scores[task.name][folds.rows], task.kind) for task in tasks}
+    return {name: found[folds.rows] for name, found in scores.items()}
 
 
 def _taken(views: Mapping[str, np.ndarray], rows: np.ndarray) -> dict[str, np.ndarray]:

@@ -24,6 +24,7 @@ from llmembed.heads.kernels import KERNELS, median_distance, terms_kernel
 from llmembed.heads.ridge import Landmarks, Split, left_out, solve
 from llmembed.heads.trained import pick_device
 from llmembed.methods.frozen.joint import Floats, Joint, probabilities, standardised
+from llmembed.metrics.deciding import judged, plainly_decided
 
 CHOICE_ROWS = 4000
 """Rows on which share and penalty are looked for, at most."""
@@ -108,7 +109,9 @@ class _Fitting:
             self.counted = self.terms.fit_transform(texts)
         self.width = self._width()
         self.targets = {
-            task.name: _targets(labels[task.name], len(task.classes)).to(self.device)
+            task.name: torch.from_numpy(indicators(labels[task.name], len(task.classes))).to(
+                self.device
+            )
             for task in tasks
         }
         self.weights = {
@@ -186,7 +189,7 @@ class _Fitting:
                     y = self.targets[task.name][index]
                     ridge = penalty / self.weights[task.name][index]
                     said = left_out(gram, y, ridge, own)
-                    value = _value(task, y, said)
+                    value = _value(task, self.labels[task.name][rows], said)
                     if task.name not in best or value > best[task.name]:
                         best[task.name], chosen[task.name] = value, (share, penalty)
                         answers[task.name] = said
@@ -254,11 +257,12 @@ class _Fitting:
         return Fitted(joint=joint, left_out=scores, chosen=told)
 
 
-def _targets(labels: npt.NDArray[Any], classes: int) -> Tensor:
-    """Indicators float32 (N, C)."""
+def indicators(labels: npt.NDArray[Any], classes: int) -> Floats:
+    """Y, float32 (N, C)."""
     if labels.ndim == 2:
-        return torch.from_numpy(labels.astype(np.float32))
-    return torch.nn.functional.one_hot(torch.from_numpy(labels), classes).float()
+        return labels.astype(np.float32)
+    found: Floats = np.eye(classes, dtype=np.float32)[labels]
+    return found
 
 
 def _weights(targets: Tensor, by_class: bool) -> Tensor:
@@ -271,14 +275,16 @@ def _weights(targets: Tensor, by_class: bool) -> Tensor:
     return own / own.mean()
 
 
-def _value(task: Task, targets: Tensor, answers: Tensor) -> tuple[float, float]:
-    """How well left-out rows are answered, and by how little squared error among equals."""
+def _value(task: Task, truth: npt.NDArray[Any], answers: Tensor) -> tuple[float, float]:
+    """What answers (N, C) to left-out rows are worth under the task's metric, and by how little
+    squared error among equals."""
     held = ~answers[:, 0].isnan()
-    said, right = answers[held], targets[held]
-    error = float(((said - right) ** 2).mean())
-    if task.kind == "multi":
-        return -error, 0.0
-    return float((said.argmax(1) == right.argmax(1)).float().mean()), -error
+    said, right = answers[held].cpu().numpy(), truth[held.cpu().numpy()]
+    error = float(((said - indicators(right, said.shape[1])) ** 2).mean())
+    if task.kind == "single" and plainly_decided(task):
+        return float((said.argmax(1) == right).mean()), -error
+    slope, offset = fit_logits(said, right, task.kind)
+    return judged(task, right, probabilities(said * slope + offset, task.kind)), -error
 
 
 def _within(splits: Sequence[Split], rows: npt.NDArray[np.int64]) -> tuple[Split, ...]:

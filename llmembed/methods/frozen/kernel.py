@@ -31,7 +31,7 @@ from llmembed.folds import CrossFitted, Folds
 from llmembed.heads.ridge import Split
 from llmembed.metering import Meter
 from llmembed.methods import saved
-from llmembed.methods.answers import check_kinds, decide
+from llmembed.methods.answers import check_kinds, decide, with_thresholds
 from llmembed.methods.frozen.joint import Joint
 from llmembed.methods.frozen.joint_fit import JointFit, fit_joint
 from llmembed.methods.views import OverViews, ViewReader, views_from_json, views_to_json
@@ -57,7 +57,7 @@ class KernelClassifier(OverViews):
         self, views: Mapping[str, np.ndarray], texts: Sequence[str]
     ) -> dict[str, Prediction]:
         scores = self.joint.scores(flat(views, self.reader.views, len(texts)), texts)
-        return {task.name: decide(scores[task.name], task.kind) for task in self.tasks}
+        return {task.name: decide(scores[task.name], task) for task in self.tasks}
 
     def features_of_views(
         self, views: Mapping[str, np.ndarray], texts: Sequence[str]
@@ -138,8 +138,7 @@ class Kernel:
         runtime: Runtime,
         reporter: Reporter,
     ) -> KernelClassifier:
-        both, held = train.joined(valid), np.arange(len(train), len(train) + len(valid))
-        folds = Folds(examples=both, held=(held,), refit=False)
+        folds = Folds.of(train, valid)
         [found] = self.cross_fit(tasks, folds, runtime, reporter).classifiers
         assert isinstance(found, KernelClassifier)
         return found
@@ -169,8 +168,10 @@ class Kernel:
                 self.joint,
                 refit=folds.refit,
             )
+            left_out = {task.name: fitted.left_out[task.name][folds.rows] for task in tasks}
+            chosen = with_thresholds(tasks, folds.left_out, lambda task: left_out[task.name])
         classifier = KernelClassifier(
-            tasks=tuple(tasks),
+            tasks=chosen,
             reader=reader,
             joint=fitted.joint,
             fit_usage=extraction + meter.usage,
@@ -178,10 +179,7 @@ class Kernel:
         )
         return CrossFitted(
             classifiers=(classifier,),
-            left_out={
-                task.name: decide(fitted.left_out[task.name][folds.rows], task.kind)
-                for task in tasks
-            },
+            left_out={task.name: decide(left_out[task.name], task) for task in chosen},
         )
 
 

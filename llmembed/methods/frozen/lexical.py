@@ -25,7 +25,6 @@ from llmembed.methods.frozen.logistic import (
     Linear,
     answers,
     cross_fit_linears,
-    fit_linears,
     from_arrays,
     parameters_of,
     to_arrays,
@@ -86,12 +85,14 @@ class Lexical:
     """Fits ``LexicalClassifier``.
 
     ``inverse_penalties``: the values of C of which the best on validation is kept.
+    ``class_weights``: rows are weighted by the inverse of their class's share.
     """
 
     deterministic: ClassVar[bool] = True
     word_ngrams: int = 1
     max_terms: int = 100_000
     inverse_penalties: Sequence[float] = (1.0, 10.0, 100.0, 1000.0)
+    class_weights: bool = False
     name: str = "lexical"
 
     def seeded(self, seed: int) -> Lexical:
@@ -105,21 +106,10 @@ class Lexical:
         runtime: Runtime,
         reporter: Reporter,
     ) -> LexicalClassifier:
-        check_kinds("lexical", tasks)
-        with Meter() as meter:
-            tfidf = TfIdf(word_ngrams=self.word_ngrams, max_terms=self.max_terms)
-            rows = tfidf.fit_transform(train.texts)
-            valid_rows = tfidf.transform(valid.texts)
-            linears, chosen = fit_linears(
-                tasks, rows, train, valid_rows, valid, self.inverse_penalties
-            )
-        return LexicalClassifier(
-            tasks=tuple(tasks),
-            tfidf=tfidf,
-            linears=linears,
-            fit_usage=meter.usage,
-            chosen={"inverse_penalty": chosen},
-        )
+        folds = Folds.of(train, valid)
+        [found] = self.cross_fit(tasks, folds, runtime, reporter).classifiers
+        assert isinstance(found, LexicalClassifier)
+        return found
 
     def cross_fit(
         self,
@@ -137,11 +127,15 @@ class Lexical:
         with Meter() as meter:
             tfidf = TfIdf(word_ngrams=self.word_ngrams, max_terms=self.max_terms)
             tfidf.fit_transform(texts if folds.refit else [texts[row] for row in folds.fitted(0)])
-            linears, chosen, left_out = cross_fit_linears(
-                tasks, tfidf.transform(texts), folds, self.inverse_penalties
+            chosen_tasks, linears, chosen, left_out = cross_fit_linears(
+                tasks,
+                tfidf.transform(texts),
+                folds,
+                self.inverse_penalties,
+                class_weights=self.class_weights,
             )
         classifier = LexicalClassifier(
-            tasks=tuple(tasks),
+            tasks=chosen_tasks,
             tfidf=tfidf,
             linears=linears,
             fit_usage=meter.usage,

@@ -27,7 +27,6 @@ from llmembed.methods.frozen.logistic import (
     Linear,
     answers,
     cross_fit_linears,
-    fit_linears,
     from_arrays,
     parameters_of,
     to_arrays,
@@ -93,10 +92,12 @@ class Probe:
     """Fits ``ProbeClassifier``. ``view``: what is read; usually one depth of one backbone.
 
     ``inverse_penalties``: the values of C of which the best on validation is kept.
+    ``class_weights``: rows are weighted by the inverse of their class's share.
     """
 
     view: View
     inverse_penalties: Sequence[float] = (0.003, 0.03, 0.3)
+    class_weights: bool = False
     name: str = "probe"
     deterministic: ClassVar[bool] = True
 
@@ -111,31 +112,10 @@ class Probe:
         runtime: Runtime,
         reporter: Reporter,
     ) -> ProbeClassifier:
-        check_kinds("probe", tasks)
-        reader = ViewReader(views={"L": self.view})
-        views, extraction = reader.read([*train.texts, *valid.texts], runtime)
-        with Meter() as meter:
-            features = _flat(views)
-            mean = features[: len(train)].mean(axis=0)
-            scale = np.maximum(features[: len(train)].std(axis=0), 1e-6)
-            features = (features - mean) / scale
-            linears, chosen = fit_linears(
-                tasks,
-                features[: len(train)],
-                train,
-                features[len(train) :],
-                valid,
-                self.inverse_penalties,
-            )
-        return ProbeClassifier(
-            tasks=tuple(tasks),
-            reader=reader,
-            linears=linears,
-            mean=mean,
-            scale=scale,
-            fit_usage=extraction + meter.usage,
-            chosen={"inverse_penalty": chosen},
-        )
+        folds = Folds.of(train, valid)
+        [found] = self.cross_fit(tasks, folds, runtime, reporter).classifiers
+        assert isinstance(found, ProbeClassifier)
+        return found
 
     def cross_fit(
         self,
@@ -153,11 +133,15 @@ class Probe:
             features = _flat(views)
             seen = features if folds.refit else features[folds.fitted(0)]
             mean, scale = seen.mean(axis=0), np.maximum(seen.std(axis=0), 1e-6)
-            linears, chosen, left_out = cross_fit_linears(
-                tasks, (features - mean) / scale, folds, self.inverse_penalties
+            chosen_tasks, linears, chosen, left_out = cross_fit_linears(
+                tasks,
+                (features - mean) / scale,
+                folds,
+                self.inverse_penalties,
+                class_weights=self.class_weights,
             )
         classifier = ProbeClassifier(
-            tasks=tuple(tasks),
+            tasks=chosen_tasks,
             reader=reader,
             linears=linears,
             mean=mean,

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 Penalties = Annotated[list[Annotated[float, Field(gt=0)]], Field(min_length=1)]
 """Values of C, the inverse of the penalty; validation chooses."""
+ClassWeights = Annotated[
+    bool, Field(description="weigh rows by the inverse of their class's share")
+]
 
 
 class LexicalSettings(MethodSettings):
@@ -26,6 +29,7 @@ class LexicalSettings(MethodSettings):
     classifier: ClassVar[str] = "llmembed.methods.frozen.lexical:LexicalClassifier"
     word_ngrams: int = Field(1, ge=1, le=3)
     inverse_penalties: Penalties = [1.0, 10.0, 100.0, 1000.0]
+    class_weights: ClassWeights = False
 
     def build(self, name: str, key: str, parts: Parts) -> Method:
         from llmembed.methods.frozen.lexical import Lexical
@@ -34,6 +38,7 @@ class LexicalSettings(MethodSettings):
             name=name,
             word_ngrams=self.word_ngrams,
             inverse_penalties=tuple(self.inverse_penalties),
+            class_weights=self.class_weights,
         )
 
 
@@ -43,6 +48,7 @@ class ProbeSettings(MethodSettings):
     classifier: ClassVar[str] = "llmembed.methods.frozen.probe:ProbeClassifier"
     view: str = Field("encoder own", description="backbone and reads; own: as the model says")
     inverse_penalties: Penalties = [0.003, 0.03, 0.3]
+    class_weights: ClassWeights = False
 
     def views_read(self, key: str, named: Mapping[str, str]) -> dict[str, str]:
         return {f"{key}.view": self.view}
@@ -54,6 +60,7 @@ class ProbeSettings(MethodSettings):
             name=name,
             view=parts.view(self.view, f"{key}.view"),
             inverse_penalties=tuple(self.inverse_penalties),
+            class_weights=self.class_weights,
         )
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from llmembed.errors import ConfigError
 from llmembed.experiment import Experiment
+from llmembed.metrics import judged_by
 from llmembed.pipelines.compare.disagreeing import with_disagreement
 from llmembed.pipelines.compare.keeper import Keeper
 from llmembed.pipelines.compare.race import Race
@@ -22,6 +23,7 @@ from llmembed.pipelines.console import (
 from llmembed.pipelines.corpus import changed_names, described, make_corpus, make_source, plain_name
 from llmembed.pipelines.folding import make_folds
 from llmembed.pipelines.generators import check_keys, default_prices
+from llmembed.pipelines.judging import judged
 from llmembed.pipelines.methods import Assembler
 from llmembed.pipelines.runtime import make_runtime, tracking_files
 
@@ -98,6 +100,7 @@ def compare(
         out.print(proviso, style="yellow", soft_wrap=True)
     with make_runtime(**experiment.runtime.model_dump()) as runtime:
         corpus = make_corpus(experiment.data, runtime.files)
+        corpus = judged(corpus, experiment.metric, experiment.costs)
         say_corpus(out, corpus)
         name = plain_name(experiment.tracking.experiment or corpus.name)
         place = tracking_files(runtime.files)
@@ -158,7 +161,7 @@ def _register(
         # the mean over seeds: the best of many seeds would beat the best of few by luck
         validation_score=winner.valid_mean.mean,
         force=experiment.tracking.promote,
-        metric=" and ".join(f"{t} {m}" for t, m in board.primary.items()),
+        metric=" and ".join(f"{task.name} {judged_by(task)}" for task in corpus.tasks),
         digest=corpus.digest,
         method=winner.label,
         examples=[corpus.train.texts[0][:500]],
