@@ -115,19 +115,6 @@ class Examples:
         words = None if self.words is None else [self.words[i] for i in index]
         return Examples(texts=[self.texts[i] for i in index], labels=labels, words=words)
 
-    def joined(self, other: Examples) -> Examples:
-        """These and then ``other``, of the same tasks."""
-        import numpy as np
-
-        both = None
-        if self.words is not None or other.words is not None:
-            both = [*(self.words or ()), *(other.words or ())]
-        return Examples(
-            texts=[*self.texts, *other.texts],
-            labels={n: np.concatenate([rows, other.labels[n]]) for n, rows in self.labels.items()},
-            words=both,
-        )
-
 
 @dataclass(frozen=True, kw_only=True)
 class Prediction:

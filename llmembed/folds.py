@@ -12,6 +12,15 @@ import numpy.typing as npt
 from llmembed.contract import Classifier, Examples, Prediction, Reporter, Runtime, Task
 
 
+def joined(first: Examples, second: Examples) -> Examples:
+    """The texts of ``first`` and then those of ``second``, of the same tasks."""
+    words = None
+    if first.words is not None or second.words is not None:
+        words = [*(first.words or ()), *(second.words or ())]
+    labels = {n: np.concatenate([rows, second.labels[n]]) for n, rows in first.labels.items()}
+    return Examples(texts=[*first.texts, *second.texts], labels=labels, words=words)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Folds:
     """N labelled texts to fit on, some of which are left out in turn. ``held``: the rows of each
@@ -26,7 +35,7 @@ class Folds:
     def of(cls, train: Examples, valid: Examples) -> Folds:
         """One fold: fitted on ``train``, judged on ``valid``, and no more."""
         held = np.arange(len(train), len(train) + len(valid))
-        return cls(examples=train.joined(valid), held=(held,), refit=False)
+        return cls(examples=joined(train, valid), held=(held,), refit=False)
 
     @property
     def left_out(self) -> Examples:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from llmembed.folds import Folds
+from llmembed.folds import Folds, joined
 
 if TYPE_CHECKING:
     from llmembed.contract import Examples, Task
@@ -27,7 +27,7 @@ def make_folds(corpus: Corpus, settings: SelectionSettings, seed: int) -> Folds 
 
     Equal texts are in one part, and a class has its share of every part, as far as it goes.
     """
-    examples = corpus.train.joined(corpus.valid)
+    examples = joined(corpus.train, corpus.valid)
     count = len(examples)
     folds = settings.folds
     if folds == "auto":

@@ -37,5 +37,5 @@ def test_a_word_for_each_class_is_learned() -> None:
     scores = linear.scores(held, "single")
     assert np.allclose(scores.sum(axis=1), 1, atol=1e-4)
     assert (scores.argmax(axis=1) == truth).mean() > 0.8
-    again, _ = _one_of_many(features, labels == 7, 10.0)  # the same whenever it is fitted
+    again, _ = _one_of_many(features, labels == 7, 10.0, None)  # the same whenever it is fitted
     assert np.array_equal(linear.weights[:, 7], again.astype(np.float32))
