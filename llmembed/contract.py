@@ -36,18 +36,43 @@ class Task:
 
     ``single``: exactly one of the classes (softmax). ``multi``: any number of them (sigmoid).
     ``tokens``: one BIO tag for each word.
+
+    How it is judged and decided: ``metric``, by which choices are made, a name of
+    ``llmembed.metrics`` (None: the default of the kind). ``costs``, only for ``single``: C rows of
+    the truth, C columns of the answer; the answer is then the one of least expected cost.
+    ``thresholds``, only for ``multi``: the score (C,) that each class must reach (None: 1/2).
     """
 
     name: str
     classes: tuple[str, ...]
     kind: Kind = "single"
+    metric: str | None = None
+    costs: tuple[tuple[float, ...], ...] | None = None
+    thresholds: tuple[float, ...] | None = None
 
     def to_json(self) -> dict[str, Any]:
-        return {"name": self.name, "classes": list(self.classes), "kind": self.kind}
+        """Without what is None."""
+        told: dict[str, Any] = {
+            "name": self.name,
+            "classes": list(self.classes),
+            "kind": self.kind,
+            "metric": self.metric,
+            "costs": self.costs and [list(row) for row in self.costs],
+            "thresholds": self.thresholds and list(self.thresholds),
+        }
+        return {key: value for key, value in told.items() if value is not None}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Task:
-        return cls(name=data["name"], classes=tuple(data["classes"]), kind=data["kind"])
+        costs, thresholds = data.get("costs"), data.get("thresholds")
+        return cls(
+            name=data["name"],
+            classes=tuple(data["classes"]),
+            kind=data["kind"],
+            metric=data.get("metric"),
+            costs=costs and tuple(tuple(row) for row in costs),
+            thresholds=thresholds and tuple(thresholds),
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

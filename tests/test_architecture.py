@@ -24,7 +24,8 @@ LINES = [
     {"methods", "evaluation", "tracking", "cluster"},
     {"embeddings", "generation", "finetuning"},
     {"texts", "backbones", "fusion", "heads", "metering", "prompts"},
-    {"permissions"},
+    {"permissions", "metrics"},
+    {"folds"},
     {"contract", "errors"},
     {"sharding", "usage", "plugins", "mistakes", "settings"},
 ]

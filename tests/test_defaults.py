@@ -11,7 +11,7 @@ from llmembed.experiment import Experiment
 from llmembed.methods import METHODS
 from llmembed.pipelines.methods import Assembler
 
-SAID: dict[str, dict[str, Any]] = {"decoder": {"model": "folder"}}
+SAID: dict[str, dict[str, Any]] = {"decoder": {"model": "folder"}, "ensemble": {"of": ["lexical"]}}
 """What can't be left unsaid."""
 KINDS = [kind for kind, settings in METHODS.items() if settings.offered]
 
@@ -25,7 +25,7 @@ def test_yaml_and_python_leave_the_same_unsaid(kind, tiny_bert, tmp_path):
             "views": {"L": "encoder mean:1-2", "B": "encoder pooler"},
             "generators": {"llm": {"model": "a", "base_url": "http://127.0.0.1:9/v1"}},
             "runtime": {"files": str(tmp_path)},
-            "methods": {kind: {"kind": kind, **SAID.get(kind, {})}},
+            "methods": {"lexical": {"kind": "lexical"}, kind: {"kind": kind, **SAID.get(kind, {})}},
         }
     )
     made: Any = Assembler(experiment).method(kind)

@@ -21,7 +21,8 @@ TIE = 1e-9
 
 @dataclass(frozen=True, kw_only=True)
 class Standing:
-    """One configuration over its fits that went well. ``figures``: means over them."""
+    """One configuration over its fits that went well. ``accuracy``: the mean of what they are
+    worth under the sweep's metric; ``figures``: means over them."""
 
     configuration: AnyConfiguration
     seeds: int
@@ -31,8 +32,8 @@ class Standing:
 
 
 def standings(records: Mapping[str, Record]) -> list[Standing]:
-    """Best mean validation accuracy first; ties go to fewer parameters. Configurations of which a
-    fit failed are no candidates: the next seed might fail too."""
+    """Best mean on validation first, under the sweep's metric; ties go to fewer parameters.
+    Configurations of which a fit failed are no candidates: the next seed might fail too."""
     fits: dict[AnyConfiguration, list[Record]] = {}
     for record in records.values():
         fits.setdefault(record.planned.configuration, []).append(record)

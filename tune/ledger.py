@@ -59,11 +59,12 @@ class Record:
     """One fit that is over.
 
     ``failed`` has its ``reason``; ``stopped`` was ended early by the search and is no candidate.
-    ``figures``: ``valid_accuracy`` (mean over tasks; F1 for ``multi``), ``valid_accuracy/TASK``,
+    ``figures``: ``valid_accuracy`` (mean over tasks of what each is judged by: accuracy, F1 for
+    ``multi``, unless the sweep names another metric; higher is better), ``valid_accuracy/TASK``,
     ``valid_loss`` (of heads), ``seconds``, ``energy_joules``, ``latency_seconds`` (of fusion and
     head at batch 1; of a model trained whole, of all of it), ``parameters``, ``epochs``. A grouped
     fit's seconds and joules are its share of the group's, by parameters. ``history``: validation
-    accuracy by epoch where the fit was alone. ``run``: the MLflow run that tells it.
+    values by epoch where the fit was alone. ``run``: the MLflow run that tells it.
     """
 
     planned: Planned

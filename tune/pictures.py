@@ -22,7 +22,7 @@ AXIS = {
 
 
 def by_fusion(records: Mapping[str, Record], path: Path) -> Path:
-    """Validation accuracy of every fit by its fusion; bars are means and one deviation."""
+    """Validation scores of every fit by its fusion; bars are means and one deviation."""
     values: dict[str, list[float]] = {}
     for record in records.values():
         if record.status == "ok":
@@ -37,12 +37,12 @@ def by_fusion(records: Mapping[str, Record], path: Path) -> Path:
         axes.errorbar(own.mean(), y, xerr=sd, fmt="D", color=BLUE, ms=5, capsize=3, zorder=2)
     axes.set_yticks(range(len(names)), names)
     axes.invert_yaxis()
-    axes.set_xlabel("validation accuracy (each point one fit; mean and one standard deviation)")
+    axes.set_xlabel("validation score (each point one fit; mean and one standard deviation)")
     return _save(figure, axes, path)
 
 
 def by_sigma(records: Mapping[str, Record], path: Path) -> Path:
-    """Validation accuracy against σ, a line for each fusion that has one."""
+    """Validation scores against σ, a line for each fusion that has one."""
     values: dict[str, dict[float, list[float]]] = {}
     for record in records.values():
         c = record.planned.configuration
@@ -58,13 +58,13 @@ def by_sigma(records: Mapping[str, Record], path: Path) -> Path:
         line = "-" if max(map(len, at.values())) > 1 or len(sigmas) < 8 else ""
         axes.errorbar(sigmas, means, yerr=sds, fmt=f"o{line}", color=colour, ms=4, label=name)
     axes.set_xlabel("σ of the power normalisation tanh(σx/2)")
-    axes.set_ylabel("validation accuracy")
+    axes.set_ylabel("validation score")
     axes.legend(frameon=False)
     return _save(figure, axes, path)
 
 
 def by_setting(records: Mapping[str, Record], found: Sequence[Any], folder: Path) -> list[Path]:
-    """Validation accuracy of every fit against each setting in which configurations differ, a
+    """Validation scores of every fit against each setting in which configurations differ, a
     picture each; ``found``: the configurations."""
     names = list(dict.fromkeys(name for each in found for name in each.differing(found)))
     drawn = []
@@ -83,7 +83,7 @@ def by_setting(records: Mapping[str, Record], found: Sequence[Any], folder: Path
         if numbers and min(xs) > 0 and max(xs) >= 10 * min(xs):
             axes.set_xscale("log")
         axes.set_xlabel(name)
-        axes.set_ylabel("validation accuracy")
+        axes.set_ylabel("validation score")
         drawn.append(_save(figure, axes, folder / f"accuracy_by_{name.replace('.', '_')}.png"))
     return drawn
 
@@ -113,7 +113,7 @@ def front(found: Sequence[Standing], kept: Sequence[Standing], cost: str, path: 
         )
     axes.set_xscale("log")
     axes.set_xlabel(AXIS[cost])
-    axes.set_ylabel("validation accuracy")
+    axes.set_ylabel("validation score")
     return _save(figure, axes, path)
 
 

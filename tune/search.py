@@ -13,6 +13,7 @@ from llmembed.embeddings.folder import Folder
 from llmembed.errors import ConfigError
 from llmembed.pipelines.console import console, say_corpus, write_json
 from llmembed.pipelines.corpus import changed_names, described, make_corpus, plain_name
+from llmembed.pipelines.judging import judged
 from llmembed.pipelines.runtime import files_folder, make_runtime, tracking_files
 from tune.board import Live, Standing, pareto, standings
 from tune.ledger import FACTS, AnyConfiguration, Ledger, Planned, Record
@@ -85,7 +86,7 @@ def _go(sweep: Sweep, ledger: Ledger, json_path: str | None) -> Found:
     out = console()
     out.print(f"sweep [bold]{ledger.name}[/]")
     with make_runtime(**sweep.runtime.model_dump()) as runtime:
-        corpus = make_corpus(sweep.data, runtime.files)
+        corpus = judged(make_corpus(sweep.data, runtime.files), sweep.metric, sweep.costs)
         say_corpus(out, corpus)
         for words in changed_names(sweep.tracking):
             out.print(words, style="yellow")

@@ -24,6 +24,7 @@ from llmembed.experiment import (
     RuntimeSettings,
     TrackingSettings,
 )
+from llmembed.experiment.judging import Costs, Metric
 from llmembed.heads.settings import head_config
 from llmembed.methods import METHODS
 from llmembed.methods.finetuned.settings import FinetunedSettings
@@ -109,6 +110,8 @@ class Sweep(Settings):
     method: AnyTrained | None = None
     space: dict[str, Any]
     head: dict[str, Any] = Field({}, description="settings of every head, as in an experiment")
+    metric: Metric = None
+    costs: Costs = {}
     search: SearchSettings = SearchSettings()
     runtime: RuntimeSettings = RuntimeSettings()
     tracking: TrackingSettings = TrackingSettings()
@@ -245,6 +248,8 @@ class Sweep(Settings):
             backbones=self.backbones,
             views=self.views,
             methods=dict(methods),
+            metric=self.metric,
+            costs=self.costs,
             seeds=self.search.final_seeds,
             runtime=self.runtime,
             tracking=self.tracking,

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llmembed.embeddings.folder import Folder
+from llmembed.metrics import LOSSES
 from tune.board import Standing, table, words
 from tune.ledger import Record
 from tune.recording import row
@@ -98,7 +99,8 @@ def say(out: Any, sweep: Sweep, found: Found, ui_command: str) -> None:
     for task, scores in found.test.get("tasks", {}).items():
         sd = "" if scores["sd"] is None else f" ± {scores['sd']:.4f}"
         part = found.test["part"]
-        out.print(f"  {part} {scores['metric']} of {task}: {scores['mean']:.4f}{sd}")
+        minus = "-" if scores["metric"] in LOSSES else ""  # what is told is the value
+        out.print(f"  {part} {minus}{scores['metric']} of {task}: {scores['mean']:.4f}{sd}")
     recipe = shlex.quote(found.place.file("winner.yaml"))
     out.print(f"  fit it again:      llmembed fit {recipe}")
     if "registered" in found.test:

@@ -12,13 +12,14 @@ from ray import tune
 from ray.tune import Callback
 
 from tune.ledger import Planned, Record
-from tune.settings import Stopping
+from tune.settings import Stopping, Sweep
 
 if TYPE_CHECKING:
     from ray.tune.search import Searcher
 
 OnRecord = Callable[[Record], None]
 ASHA_REDUCTION = 3
+LOWEST = -1e12
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +39,12 @@ class Trials:
     longest: int
     grace: int
     again: bool = False
+
+
+def told_of_failed(sweep: Sweep) -> float:
+    """What Ray Tune is told that a fit is worth which failed: no fit is worth less, and those that
+    are judged by a loss are worth less than 0."""
+    return 0.0 if sweep.metric is None and not sweep.costs else LOWEST
 
 
 def to_config(fits: Sequence[Planned]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from llmembed.contract import Classifier, Runtime
+from llmembed.metrics import judged_by
 from llmembed.pipelines.compare.keeper import Keeper
 from llmembed.pipelines.compare.recording import log_leaderboard, log_result
 from llmembed.pipelines.corpus import plain_name
@@ -69,7 +70,7 @@ def crown(
             name=plain_name(sweep.tracking.register_as or sweep.tracking.experiment or corpus.name),
             tasks=corpus.tasks,
             validation_score=value,
-            metric=" and ".join(f"{t} {m}" for t, m in board.primary.items()),
+            metric=" and ".join(f"{task.name} {judged_by(task)}" for task in corpus.tasks),
             digest=corpus.digest,
             method=board.winner.label,
             examples=[corpus.train.texts[0][:500]],

@@ -12,7 +12,7 @@ matplotlib is loaded when a picture is drawn, rich when a table is printed.
 
 from __future__ import annotations
 
-from llmembed.evaluation.benchmark import MeteredPrediction, evaluate
+from llmembed.evaluation.benchmark import evaluate
 from llmembed.evaluation.bootstrap import Interval, bootstrap_interval
 from llmembed.evaluation.calibration import apply_temperature, fit_temperature
 from llmembed.evaluation.coverage import (
@@ -22,6 +22,8 @@ from llmembed.evaluation.coverage import (
     coverage_curve,
     withhold,
 )
+from llmembed.evaluation.fitted import MeteredPrediction, evaluate_fitted
+from llmembed.evaluation.folded import evaluate_folded
 from llmembed.evaluation.latency import measure_latency
 from llmembed.evaluation.leaderboard import Leaderboard
 from llmembed.evaluation.metrics import PRIMARY, ClassScore, Scores, score
@@ -57,6 +59,8 @@ __all__ = [
     "coverage_curve",
     "coverage_picture",
     "evaluate",
+    "evaluate_fitted",
+    "evaluate_folded",
     "fit_temperature",
     "front_picture",
     "measure_latency",

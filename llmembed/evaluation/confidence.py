@@ -39,16 +39,17 @@ def confidence_and_correct(
     """Confidence in each readable answer, None without scores, and whether it is right.
 
     ``single``: the score of the class answered, one for each text. ``tokens``: the same for each
-    word. ``multi``: one for each text and class, max(p, 1 - p).
+    word. ``multi``: one for each text and class, p of a class that is answered, else 1 - p.
     """
     labels = prediction.labels
     if task.kind == "multi":
         keep = ~prediction.invalid
-        correct = (np.asarray(labels, dtype=bool) == truth)[keep].ravel()
+        said = np.asarray(labels, dtype=bool)[keep]
+        correct = (said == truth[keep]).ravel()
         if prediction.scores is None:
             return None, correct
-        scores = prediction.scores[keep].ravel().astype(np.float64)
-        return np.maximum(scores, 1.0 - scores), correct
+        scores = prediction.scores[keep].astype(np.float64)
+        return np.where(said, scores, 1.0 - scores).ravel(), correct
     keep = labels >= 0
     if task.kind == "single":
         keep = keep & ~prediction.invalid

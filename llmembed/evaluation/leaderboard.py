@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from llmembed.errors import DataError
+from llmembed.evaluation.disagreement import Disagreement
+from llmembed.evaluation.paired import Comparison, Told, compare_paired
 from llmembed.evaluation.result import Result
 from llmembed.evaluation.rows import Row, row_of
 
@@ -22,12 +25,21 @@ TIE = 1e-12
 class Leaderboard:
     """Rows of one corpus, best validation mean first, those that can't win last.
 
+    ``disagreement``: what is to be said where the winner's validation and test disagree.
+
     Raises:
         DataError: the results are not all of the same corpus.
     """
 
-    def __init__(self, results: Sequence[Result]) -> None:
+    def __init__(
+        self,
+        results: Sequence[Result],
+        disagreement: Disagreement | None = None,
+        comparisons: Sequence[Comparison] | None = None,
+    ) -> None:
         self.results = tuple(results)
+        self.disagreement = disagreement
+        self._comparisons = None if comparisons is None else tuple(comparisons)
         corpora = sorted({(result.corpus, result.digest) for result in self.results})
         if len(corpora) > 1:
             names = ", ".join(f"{name} ({digest[:12]})" for name, digest in corpora)
@@ -60,7 +72,7 @@ class Leaderboard:
                 rows,
                 key=lambda row: (
                     not row.eligible,
-                    -row.valid_mean.mean if row.valid_mean else 0.0,
+                    -row.valid_mean.mean if row.valid_mean else math.inf,  # values may be below 0
                     row.energy_kwh or 0.0,
                 ),
             )
@@ -68,12 +80,13 @@ class Leaderboard:
 
     @property
     def winner(self) -> Row | None:
-        """The eligible row of the best validation mean; among equals the one of least energy."""
+        """The eligible row of the best validation mean less its standard error; among equals the
+        one of least energy."""
         eligible = [row for row in self.rows if row.eligible]
         if not eligible:
             return None
-        best = max(row.valid_mean.mean for row in eligible if row.valid_mean)
-        equal = [row for row in eligible if row.valid_mean and best - row.valid_mean.mean <= TIE]
+        best = max(row.valid_bound for row in eligible)
+        equal = [row for row in eligible if best - row.valid_bound <= TIE]
         return min(equal, key=lambda row: row.energy_kwh or 0.0)
 
     @property
@@ -81,6 +94,32 @@ class Leaderboard:
         """The winner's fit with the best validation mean: the one to register."""
         winner = self.winner
         return None if winner is None else max(self.results_of(winner), key=_valid_value)
+
+    @cached_property
+    def comparisons(self) -> tuple[Comparison, ...]:
+        """The winner against every other row that might have won, on texts left out of both;
+        without those read from JSON that had none."""
+        if self._comparisons is not None:
+            return self._comparisons
+        winner = self.winner
+        if winner is None:
+            return ()
+        ours = self._told(winner)
+        found = []
+        for row in self.rows:
+            theirs = self._told(row)
+            if row is winner or not row.eligible or ours is None or theirs is None:
+                continue
+            ratio = None
+            if row.energy_kwh and winner.energy_kwh:
+                ratio = winner.energy_kwh / row.energy_kwh
+            compared = compare_paired(row.label, ours, theirs, energy_ratio=ratio)
+            if compared is not None:
+                found.append(compared)
+        return tuple(found)
+
+    def _told(self, row: Row) -> Told | None:
+        return next((r.told for r in self.results_of(row) if r.told is not None), None)
 
     def results_of(self, row: Row) -> list[Result]:
         """The sound results behind a row."""
@@ -95,13 +134,21 @@ class Leaderboard:
             "partial": self.partial,
             "primary": self.primary,
             "winner": winner.label if winner else None,
+            "comparisons": [asdict(each) for each in self.comparisons],
+            "disagreement": self.disagreement and self.disagreement.to_json(),
             "rows": [asdict(row) for row in self.rows],
             "results": [result.to_json() for result in self.results],
         }
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Leaderboard:
-        return cls([Result.from_json(result) for result in data["results"]])
+        # A leaderboard stored by an earlier version has neither.
+        found = data.get("disagreement")
+        return cls(
+            [Result.from_json(result) for result in data["results"]],
+            found and Disagreement.from_json(found),
+            [Comparison(**each) for each in data.get("comparisons", ())],
+        )
 
     def to_markdown(self) -> str:
         from llmembed.evaluation.tables import markdown

@@ -13,10 +13,12 @@ from llmembed.contract import Kind, Prediction, Task
 from llmembed.errors import UnsupportedError
 from llmembed.evaluation.confidence import Reliability, confidence_and_correct, reliability
 from llmembed.evaluation.confusion import WHOLE_UP_TO, Confusion
-from llmembed.evaluation.slots import slot_counts
-
-PRIMARY: dict[Kind, str] = {"single": "accuracy", "multi": "micro_f1", "tokens": "slot_f1"}
-"""The one metric a task of each kind is ranked by."""
+from llmembed.metrics import PRIMARY as PRIMARY
+from llmembed.metrics import metric_of, value_of
+from llmembed.metrics.counts import Counts, ratio
+from llmembed.metrics.deciding import can_collapse
+from llmembed.metrics.measuring import counts, figures, readable
+from llmembed.metrics.slots import slot_counts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,9 +36,10 @@ class ClassScore:
 class Scores:
     """How well one task was answered on ``examples`` texts.
 
-    ``metrics``: accuracy, macro_f1, weighted_f1 for ``single``; subset_accuracy, micro_f1,
-    macro_f1, weighted_f1 for ``multi``; word_accuracy, slot_precision, slot_recall, slot_f1,
-    macro_f1, weighted_f1 for ``tokens``; ``ece`` where there are scores. ``confusion``: for
+    ``metrics``: the figures of ``llmembed.metrics`` that fit the kind, as shown (a log loss is
+    positive), and for ``tokens`` slot_precision and slot_recall; ``ece`` where there are scores;
+    those of ``open_sets`` where a class of texts that fit no class is declared. ``primary``: the
+    one by which the task is judged. ``confusion``: for
     ``single`` the counts (C, C), rows truth, columns answer; unreadable answers are in no column;
     None of more than ``WHOLE_UP_TO`` classes. ``pairs``: the same counts of however many classes,
     those that are not 0; kept while the scores are in memory, not in their JSON.
@@ -66,8 +69,8 @@ class Scores:
 
     @property
     def value(self) -> float:
-        """The primary metric."""
-        return self.metrics[self.primary]
+        """What choices go by: the primary metric, of a loss its negative; higher is better."""
+        return value_of(self.primary, self.metrics[self.primary])
 
     @property
     def counted(self) -> Confusion | None:
@@ -101,7 +104,8 @@ def score(task: Task, truth: npt.NDArray[Any], prediction: Prediction) -> Scores
     over the classes that occur in the truth or in the answers; an F1 of nothing is 0.
 
     Raises:
-        UnsupportedError: truth and prediction are not of the same texts or words.
+        UnsupportedError: truth and prediction are not of the same texts or words, or the task is
+            judged by scores and there are none.
     """
     if len(truth) != len(prediction.labels):
         unit = "words" if task.kind == "tokens" else "texts"
@@ -109,8 +113,12 @@ def score(task: Task, truth: npt.NDArray[Any], prediction: Prediction) -> Scores
             f"task {task.name!r} has {len(truth)} labelled {unit} but {len(prediction.labels)} "
             f"were answered; texts of word labels must be their words joined by single spaces"
         )
-    measure = {"single": _single, "multi": _multi, "tokens": _tokens}[task.kind]
-    metrics, per_class, pairs = measure(task, truth, prediction)
+    found, names, pairs = _counted(task, truth, prediction)
+    metrics = figures(task, truth, prediction, found)
+    if task.kind == "tokens":
+        right, said, true = (int(n.sum()) for n in (found.right, found.answered, found.support))
+        metrics |= {"slot_precision": ratio(right, said), "slot_recall": ratio(right, true)}
+    primary = metric_of(task)
     confidence, correct = confidence_and_correct(task, truth, prediction)
     bins = None if confidence is None else reliability(confidence, correct)
     if bins is not None:
@@ -119,14 +127,14 @@ def score(task: Task, truth: npt.NDArray[Any], prediction: Prediction) -> Scores
         task=task.name,
         kind=task.kind,
         examples=len(prediction.invalid),
-        primary=PRIMARY[task.kind],
+        primary=primary,
         metrics=metrics,
         invalid_rate=float(np.mean(prediction.invalid)) if len(prediction.invalid) else 0.0,
-        per_class=per_class,
+        per_class=_per_class(names, found),
         confusion=_whole(pairs),
         pairs=pairs,
         reliability=bins,
-        collapsed=collapsed_class(task, truth, prediction),
+        collapsed=collapsed_class(task, truth, prediction) if can_collapse(task) else None,
         unanswered=0 if prediction.unanswered is None else int(prediction.unanswered.sum()),
     )
 
@@ -154,60 +162,27 @@ def collapsed_class(task: Task, truth: npt.NDArray[Any], prediction: Prediction)
     return "+".join(task.classes[i] for i in np.flatnonzero(rows[0])) or "nothing"
 
 
-Measured = tuple[dict[str, float], tuple[ClassScore, ...], Confusion | None]
-
-
-def _single(task: Task, truth: npt.NDArray[Any], prediction: Prediction) -> Measured:
-    confusion = Confusion.of(truth, readable(prediction), len(task.classes))
-    support = np.bincount(truth, minlength=len(task.classes))
-    right = confusion.right
-    per_class, averages = _per_class(task.classes, right, confusion.answered, support)
-    accuracy = ratio(int(right.sum()), len(truth))
-    return {"accuracy": accuracy, **averages}, per_class, confusion
-
-
-def _multi(task: Task, truth: npt.NDArray[Any], prediction: Prediction) -> Measured:
-    answers = np.asarray(prediction.labels, dtype=bool) & ~prediction.invalid[:, None]
-    truth = np.asarray(truth, dtype=bool)
-    right, answered, support = (answers & truth).sum(0), answers.sum(0), truth.sum(0)
-    per_class, averages = _per_class(task.classes, right, answered, support)
-    exact = (answers == truth).all(axis=1) & ~prediction.invalid
-    metrics = {
-        "subset_accuracy": ratio(int(exact.sum()), len(truth)),
-        "micro_f1": ratio(2 * int(right.sum()), int(answered.sum() + support.sum())),
-        **averages,
-    }
-    return metrics, per_class, None
-
-
-def _tokens(task: Task, truth: npt.NDArray[Any], prediction: Prediction) -> Measured:
+def _counted(
+    task: Task, truth: npt.NDArray[Any], prediction: Prediction
+) -> tuple[Counts, Sequence[str], Confusion | None]:
+    """Counts, what they are of, and for ``single`` which class was answered for which."""
+    if task.kind == "single":
+        pairs = Confusion.of(truth, readable(prediction), len(task.classes))
+        support = np.bincount(truth, minlength=len(task.classes))
+        counted = Counts(
+            right=pairs.right, answered=pairs.answered, support=support, total=len(truth)
+        )
+        return counted, task.classes, pairs
+    if task.kind == "multi":
+        return counts(task, truth, prediction), task.classes, None
     assert prediction.offsets is not None, "a prediction of word labels has offsets"
-    counts = slot_counts(task.classes, truth, prediction.labels, prediction.offsets)
-    names = sorted({*counts.right, *counts.answered, *counts.support})
-    right, answered, support = (
-        np.array([part[name] for name in names], dtype=np.int64)
-        for part in (counts.right, counts.answered, counts.support)
-    )
-    per_class, averages = _per_class(names, right, answered, support)
-    n_right, n_answered, n_truth = int(right.sum()), int(answered.sum()), int(support.sum())
-    metrics = {
-        "word_accuracy": ratio(int((prediction.labels == truth).sum()), len(truth)),
-        "slot_precision": ratio(n_right, n_answered),
-        "slot_recall": ratio(n_right, n_truth),
-        "slot_f1": ratio(2 * n_right, n_answered + n_truth),
-        **averages,
-    }
-    return metrics, per_class, None
+    slots = slot_counts(task.classes, truth, prediction.labels, prediction.offsets)
+    return slots.counts(len(truth)), slots.names, None
 
 
-def _per_class(
-    names: Sequence[str],
-    right: npt.NDArray[Any],
-    answered: npt.NDArray[Any],
-    support: npt.NDArray[Any],
-) -> tuple[tuple[ClassScore, ...], dict[str, float]]:
-    """One row for each class, and the macro and support-weighted means of F1."""
-    rows = tuple(
+def _per_class(names: Sequence[str], found: Counts) -> tuple[ClassScore, ...]:
+    """One row for each class."""
+    return tuple(
         ClassScore(
             name=name,
             precision=ratio(int(hit), int(said)),
@@ -215,21 +190,7 @@ def _per_class(
             f1=ratio(2 * int(hit), int(said + true)),
             support=int(true),
         )
-        for name, hit, said, true in zip(names, right, answered, support, strict=True)
+        for name, hit, said, true in zip(
+            names, found.right, found.answered, found.support, strict=True
+        )
     )
-    f1 = np.array([row.f1 for row in rows])
-    occurs = (answered + support) > 0
-    return rows, {
-        "macro_f1": float(f1[occurs].mean()) if occurs.any() else 0.0,
-        "weighted_f1": float(f1 @ support / support.sum()) if support.sum() else 0.0,
-    }
-
-
-def readable(prediction: Prediction) -> npt.NDArray[np.int64]:
-    """``single`` answers, int64 (N,), -1 where unreadable by label or by mask."""
-    return np.where(prediction.invalid, -1, prediction.labels).astype(np.int64)
-
-
-def ratio(part: int, whole: int) -> float:
-    """``part / whole``, 0 of nothing."""
-    return part / whole if whole else 0.0

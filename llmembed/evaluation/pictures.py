@@ -14,6 +14,7 @@ import numpy as np
 
 from llmembed.evaluation.confusion import WHOLE_UP_TO
 from llmembed.evaluation.placing import place_labels
+from llmembed.metrics import shown_name
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -120,7 +121,7 @@ def front_picture(board: Leaderboard, path: str | Path) -> Path:
     _give_room(axes, energies, rows)
     estimated = any(row.energy_is_estimated for row in rows)
     axes.set_xlabel("energy to fit and to answer the test texts, kWh" + _hollow(estimated))
-    names = {metric.replace("_", " ") for metric in board.primary.values()}
+    names = {shown_name(metric) for metric in board.primary.values()}
     metric = names.pop() if len(names) == 1 else "primary metric"
     split = "test" if any(row.test for row in rows) else "validation"
     over = ", mean over tasks" if len(board.primary) > 1 else ""

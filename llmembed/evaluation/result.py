@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal
@@ -10,6 +11,7 @@ from llmembed.contract import Usage
 from llmembed.evaluation.bootstrap import Interval
 from llmembed.evaluation.coverage import CoverageCurve, Threshold
 from llmembed.evaluation.metrics import Scores
+from llmembed.evaluation.paired import Told
 
 Status = Literal["ok", "incomplete", "failed", "skipped"]
 STOPPED = ("failed", "incomplete", "skipped")
@@ -65,11 +67,14 @@ class Calibration:
 class Result:
     """One method, one corpus, one seed.
 
-    ``valid``, ``test``, ``intervals``, ``selective`` and ``calibration`` go by task. ``label``
+    ``valid``, ``test``, ``intervals``, ``selective`` and ``calibration`` go by task, as do
+    ``valid_errors``, the standard errors of validation's primary metrics. ``told``: which texts
+    left out were answered right; kept while the result is in memory, not in its JSON. ``label``
     names the method with its settings and is the row's name on the leaderboard; ``chosen`` is what
-    the fit itself chose on validation. ``status`` is ``failed``, ``skipped`` or, where some texts
-    never got an answer, ``incomplete``, with a ``reason``; a collapsed or incomplete fit keeps its
-    scores. ``partial``: in
+    the fit itself chose on validation. ``folds``: into how many parts the texts were cut, each left
+    out once, whose answers are ``valid``'s; 0 of one validation part. ``status`` is ``failed``,
+    ``skipped`` or, where some texts never got an answer, ``incomplete``, with a ``reason``; a
+    collapsed or incomplete fit keeps its scores. ``partial``: in
     what the corpus falls short of the official data. ``machinery_only``: the method ran on stand-in
     weights, so its figures show that it runs and nothing else. ``fit_usage``: of fitting, or of all
     that was done until it failed; ``valid_usage``: of answering the validation texts where fitting
@@ -88,11 +93,13 @@ class Result:
     partial: str | None = None
     machinery_only: bool = False
     deterministic: bool = False
+    folds: int = 0
     status: Status = "ok"
     reason: str | None = None
     valid: Mapping[str, Scores] = field(default_factory=dict)
     test: Mapping[str, Scores] = field(default_factory=dict)
     intervals: Mapping[str, Interval] = field(default_factory=dict)
+    valid_errors: Mapping[str, float] = field(default_factory=dict)
     selective: Mapping[str, Selective] = field(default_factory=dict)
     calibration: Mapping[str, Calibration] = field(default_factory=dict)
     fit_usage: Usage = field(default_factory=Usage)
@@ -105,6 +112,7 @@ class Result:
     notes: tuple[str, ...] = ()
     versions: Mapping[str, str] = field(default_factory=dict)
     time: str = ""
+    told: Told | None = field(default=None, compare=False, repr=False)
 
     @property
     def usage(self) -> Usage:
@@ -122,9 +130,17 @@ class Result:
         values = [scores.value for scores in self.valid.values()]
         return sum(values) / len(values) if values else None
 
+    def valid_error(self) -> float | None:
+        """The standard error of ``valid_value``, of tasks that err independently."""
+        errors = list(self.valid_errors.values())
+        if not errors or len(errors) < len(self.valid):
+            return None
+        return math.sqrt(sum(error**2 for error in errors)) / len(errors)
+
     def to_json(self) -> dict[str, Any]:
         """``from_json`` gives an equal result back."""
-        plain = {item.name: getattr(self, item.name) for item in fields(self)}
+        names = [item.name for item in fields(self) if item.name != "told"]
+        plain = {name: getattr(self, name) for name in names}
         for name in ("intervals", "selective", "calibration"):
             plain[name] = {task: asdict(value) for task, value in plain[name].items()}
         for name in ("valid", "test"):
@@ -132,7 +148,7 @@ class Result:
         for name in ("fit_usage", "valid_usage", "predict_usage"):
             plain[name] = plain[name].to_json()
         plain["latency"] = self.latency and asdict(self.latency)
-        for name in ("settings", "chosen", "versions"):
+        for name in ("settings", "chosen", "versions", "valid_errors"):
             plain[name] = dict(plain[name])
         plain["notes"] = list(self.notes)
         return plain

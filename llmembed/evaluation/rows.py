@@ -28,7 +28,8 @@ class Spread:
 class Row:
     """One method with its settings. Scores go by task, by its primary metric.
 
-    ``test`` is empty where the corpus has no test; ``interval`` is the mean over seeds of the
+    ``valid_error`` is the standard error of the validation mean, by the texts it is of. ``test`` is
+    empty where the corpus has no test; ``interval`` is the mean over seeds of the
     bootstrap bounds. ``seconds``, ``core_seconds`` (of processor time), energy, cost, tokens and
     calls are a fit's, its answers' to the validation and test texts, cached embeddings and answers
     included (of a failed fit: what was done until then); means over seeds. ``status``: ``ok``,
@@ -44,6 +45,7 @@ class Row:
     test: Mapping[str, Spread]
     interval: Mapping[str, Interval]
     valid_mean: Spread | None
+    valid_error: float | None
     test_mean: Spread | None
     invalid_rate: float | None
     seconds: float | None
@@ -65,6 +67,13 @@ class Row:
         """Whether it may win: fitted, on no seed failed or incomplete, on real weights."""
         stopped = self.status.startswith(STOPPED)
         return self.valid_mean is not None and not stopped and not self.machinery_only
+
+    @property
+    def valid_bound(self) -> float:
+        """The validation mean less its standard error: what a row is chosen by, so that few texts
+        do not make a winner."""
+        assert self.valid_mean is not None, "an eligible row was scored on validation"
+        return self.valid_mean.mean - (self.valid_error or 0.0)
 
     @property
     def shown(self) -> Mapping[str, Spread]:
@@ -107,6 +116,7 @@ def row_of(group: Sequence[Result]) -> Row:
             for task in tasks
         },
         valid_mean=_mean_over_tasks(scored, lambda result: result.valid),
+        valid_error=_mean([e for r in scored if (e := r.valid_error()) is not None]),
         test_mean=_mean_over_tasks(scored, lambda result: result.test),
         invalid_rate=_mean([s.invalid_rate for scores in shown for s in scores]),
         seconds=_mean([result.usage.seconds for result in told]),

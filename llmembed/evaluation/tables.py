@@ -5,9 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
+from llmembed.evaluation.choice import beside, chosen_by
+from llmembed.evaluation.disagreement import ITEM, Disagreement
+from llmembed.evaluation.open_sets import told_of_other
+from llmembed.evaluation.paired import Comparison
 from llmembed.evaluation.result import STOPPED, Result
 from llmembed.evaluation.rows import Row, Spread
 from llmembed.evaluation.selective import promise
+from llmembed.evaluation.wording import fraction
+from llmembed.metrics import shown_name
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -36,6 +42,15 @@ class Board(Protocol):
     @property
     def winner_result(self) -> Result | None: ...
 
+    @property
+    def comparisons(self) -> Sequence[Comparison]: ...
+
+    @property
+    def results(self) -> Sequence[Result]: ...
+
+    @property
+    def disagreement(self) -> Disagreement | None: ...
+
 
 def terminal(board: Board) -> RenderableType:
     """Two lines a row, so that every figure fits; reasons and provisos stand below."""
@@ -55,11 +70,11 @@ def terminal(board: Board) -> RenderableType:
     )
     table.add_column("method", min_width=14, overflow="fold")
     for task, metric in board.primary.items():
-        name = metric.replace("_", " ")
+        name = shown_name(metric)
         table.add_column(f"{task}\n{name}" if several else f"{split} {name}\n[95 % interval]")
     if several:
         table.add_column(f"{split}\nmean")
-    table.add_column("valid\nmean" if several else "valid")
+    table.add_column("valid mean\n± s.e." if several else "valid\n± s.e.")
     heads = ("seconds\ninvalid", "kWh\nUSD", "p50 ms\np99 ms", "trained\ntokens")
     for column in table.columns[1:]:
         column.justify, column.no_wrap = "right", True
@@ -72,7 +87,7 @@ def terminal(board: Board) -> RenderableType:
         cells += [Text(_score(row, task, several)) for task in board.primary]
         if several:
             cells.append(Text(_stacked(row.shown_mean)))
-        cells.append(Text(_stacked(row.valid_mean)))
+        cells.append(Text(_stacked(_by_error(row))))
         cells += [
             Text(f"{_seconds(row.seconds)}\n{_percent(row.invalid_rate)}"),
             Text(f"{_energy(row)}\n{_small(row.cost_usd)}"),
@@ -81,7 +96,11 @@ def terminal(board: Board) -> RenderableType:
         ]
         style = "bold" if won else ("" if row.eligible else "dim")
         table.add_row(*cells, style=style, end_section=False)
-    return Group(table, *(Text(line, style="dim") for line in provisos(board)))
+    below = [Text(line, style="dim") for line in provisos(board)]
+    if board.disagreement is not None:
+        words = "\n".join(board.disagreement.lines())
+        below += [Text(), Text(words, style="yellow")]
+    return Group(table, *below)
 
 
 def markdown(board: Board) -> str:
@@ -90,10 +109,10 @@ def markdown(board: Board) -> str:
     split = "test" if any(row.test for row in board.rows) else "validation"
     heads = ["method"]
     for task, metric in board.primary.items():
-        name = f"{task} {metric.replace('_', ' ')}"
+        name = f"{task} {shown_name(metric)}"
         heads += [f"{split} {name} ± sd", f"95 % interval{f' of {task}' if several else ''}"]
     heads += [f"{split} mean"] if several else []
-    heads += ["validation mean", "invalid", "seconds", "energy kWh", "cost USD"]
+    heads += ["validation mean ± s.e.", "invalid", "seconds", "energy kWh", "cost USD"]
     heads += ["p50 ms", "p99 ms", "parameters trained", "tokens", "calls", "seeds", "status"]
     lines = [f"| {' | '.join(heads)} |", f"|{'---|' * len(heads)}"]
     winner = board.winner
@@ -104,7 +123,7 @@ def markdown(board: Board) -> str:
             cells += [_plus_minus(row.shown.get(task)), _interval(row, task)]
         cells += [_plus_minus(row.shown_mean)] if several else []
         cells += [
-            _plus_minus(row.valid_mean),
+            _plus_minus(_by_error(row)),
             _percent(row.invalid_rate),
             _seconds(row.seconds),
             _energy(row),
@@ -118,7 +137,9 @@ def markdown(board: Board) -> str:
             row.status + (" (machinery only)" if row.machinery_only else ""),
         ]
         lines.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |")
-    return "\n".join([*lines, "", *(f"- {line}" for line in provisos(board))]) + "\n"
+    said = provisos(board) + (board.disagreement.lines() if board.disagreement else [])
+    bullets = (line if line.startswith(ITEM) else f"- {line}" for line in said)
+    return "\n".join([*lines, "", *bullets]) + "\n"
 
 
 def provisos(board: Board) -> list[str]:
@@ -128,10 +149,16 @@ def provisos(board: Board) -> list[str]:
         lines.append(f"Data: {board.corpus} is partial: {board.partial}.")
     winner = board.winner
     if winner:
-        lines.append(f"Winner: {winner.label}, chosen on validation; test was read once a fit.")
+        lines.append(
+            f"Winner: {winner.label}, {chosen_by(board.results)}; test was read once a fit."
+        )
+        lines += beside(winner.label, board.comparisons)
         result = board.winner_result
         for task, selective in result.selective.items() if result else ():
             lines.append(f"{winner.label}, {task}: {promise(selective)}.")
+        for task, scores in (result.test or result.valid).items() if result else ():
+            if (said := told_of_other(scores)) is not None:
+                lines.append(f"{winner.label}, {task}: {said}.")
     elif board.rows:
         lines.append("No winner: no row is fitted, sound, complete and on real weights.")
     if any(row.energy_is_estimated for row in board.rows):
@@ -177,14 +204,19 @@ def _score(row: Row, task: str, several: bool) -> str:
     spread = row.shown.get(task)
     if several or spread is None:
         return _stacked(spread)
-    sd = "" if spread.sd is None else f" ±{_fraction(spread.sd)}"
-    return f"{_fraction(spread.mean)}{sd}\n{_interval(row, task)}"
+    sd = "" if spread.sd is None else f" ±{fraction(spread.sd)}"
+    return f"{fraction(spread.mean)}{sd}\n{_interval(row, task)}"
 
 
 def _stacked(spread: Spread | None) -> str:
     if spread is None:
         return NONE
-    return _fraction(spread.mean) + ("" if spread.sd is None else f"\n±{_fraction(spread.sd)}")
+    return fraction(spread.mean) + ("" if spread.sd is None else f"\n±{fraction(spread.sd)}")
+
+
+def _by_error(row: Row) -> Spread | None:
+    """The validation mean with its standard error."""
+    return row.valid_mean and Spread(mean=row.valid_mean.mean, sd=row.valid_error)
 
 
 def _plus_minus(spread: Spread | None) -> str:
@@ -195,13 +227,7 @@ def _plus_minus(spread: Spread | None) -> str:
 
 def _interval(row: Row, task: str) -> str:
     interval = row.interval.get(task)
-    return NONE if interval is None else f"[{_fraction(interval.low)} {_fraction(interval.high)}]"
-
-
-def _fraction(value: float) -> str:
-    """Four decimals, without the leading nought."""
-    text = f"{value:.4f}"
-    return text[1:] if text.startswith("0.") else text
+    return NONE if interval is None else f"[{fraction(interval.low)} {fraction(interval.high)}]"
 
 
 def _percent(share: float | None) -> str:

@@ -18,6 +18,7 @@ from llmembed.experiment.settings import (
     Experiment,
     PriceSettings,
     RuntimeSettings,
+    SelectionSettings,
     TrackingSettings,
 )
 
@@ -29,6 +30,7 @@ __all__ = [
     "GeneratorSettings",
     "PriceSettings",
     "RuntimeSettings",
+    "SelectionSettings",
     "TrackingSettings",
     "load_experiment",
     "recipes",

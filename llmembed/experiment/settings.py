@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import BaseModel, Field, ValidationError, field_validator
+from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
 from llmembed.experiment.generators import GeneratorSettings
+from llmembed.experiment.judging import Costs, Metric
 from llmembed.methods import METHODS
 from llmembed.methods.settings import MethodSettings, one_of_kinds, whole
 from llmembed.mistakes import sentence
@@ -44,6 +45,9 @@ class Data(Settings):
     )
     drop_leaks: bool = Field(
         False, description="leave out test rows whose text is in train or valid"
+    )
+    other_label: str | None = Field(
+        None, description="the class of texts that fit no class: told apart from the others"
     )
     words_column: str | None = Field(None, description="words of each text, for BIO labels")
     tasks: list[str] | None = Field(None, description="only these tasks")
@@ -118,6 +122,33 @@ class BudgetSettings(Settings):
     usd: float | None = Field(None, gt=0)
 
 
+class SelectionSettings(Settings):
+    """By which texts methods are chosen, and on which the chosen are fitted in the end."""
+
+    folds: int | Literal["auto"] = Field(
+        "auto",
+        description="parts of train and validation that are left out in turn; 1: validation alone; "
+        "auto: 5 of up to 5,000 rows",
+    )
+    refit: bool = Field(
+        True,
+        description="fit what was chosen on train and validation together, where that is cheap",
+    )
+
+    @field_validator("folds")
+    @classmethod
+    def _several(cls, folds: int | str) -> int | str:
+        if isinstance(folds, int) and not 1 <= folds <= 50:
+            raise ValueError("expected auto or 1 to 50")
+        return folds
+
+    @model_validator(mode="after")
+    def _one_classifier(self) -> SelectionSettings:
+        if not self.refit and self.folds != 1:
+            raise ValueError("of several folds none is the classifier: refit: false wants folds: 1")
+        return self
+
+
 class Experiment(Settings):
     """Everything one run of ``fit``, ``compare`` or ``embed`` needs to know."""
 
@@ -131,7 +162,10 @@ class Experiment(Settings):
     }
     generators: dict[str, GeneratorSettings] = {}
     methods: dict[str, AnyMethod]
+    metric: Metric = None
+    costs: Costs = {}
     seeds: int = Field(3, ge=1, le=100)
+    selection: SelectionSettings = SelectionSettings()
     wanted_precision: float = Field(0.99, gt=0, le=1)
     wanted_confidence: float = Field(0.95, gt=0, lt=1)
     runtime: RuntimeSettings = RuntimeSettings()
@@ -167,6 +201,7 @@ GROUPS: dict[str, type[BaseModel]] = {
     "tracking": TrackingSettings,
     "prices": PriceSettings,
     "budget": BudgetSettings,
+    "selection": SelectionSettings,
     "backbones": BackboneSettings,
     "generators": GeneratorSettings,
 }

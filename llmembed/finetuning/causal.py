@@ -4,7 +4,7 @@ weights that may be quantised."""
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -18,6 +18,7 @@ from llmembed.finetuning import packing
 from llmembed.finetuning.config import FinetuneConfig, LoraSettings
 from llmembed.finetuning.places import ADAPTER
 from llmembed.finetuning.rows import NO_LABEL
+from llmembed.finetuning.trainable import Kept
 
 LABELS = "labels/answer"
 
@@ -30,6 +31,7 @@ class CausalAnswers(nn.Module):
     accepts_loss_kwargs = False  # told to the Trainer: the loss is divided here
     chosen_by = "loss"
     losses = ("answer",)
+    judged = ()
     measures: ClassVar[dict[str, str]] = {"answer": "exact"}
     _keys_to_ignore_on_save = None  # the Trainer asks for it where a checkpoint lacks a name
 
@@ -137,6 +139,13 @@ class CausalAnswers(nn.Module):
         right = (found.argmax(dim=-1) == truth) | (truth == NO_LABEL)
         rows = float(len(truth))
         return torch.tensor([[float(right.all(dim=1).sum()), rows, rows]], dtype=torch.float64)
+
+    def kept(self, logits: Any, batch: Mapping[str, Tensor]) -> Kept:
+        """Nothing: tokens of an answer are not labels yet. The best is told by the loss."""
+        return {}
+
+    def values(self, kept: Sequence[Kept]) -> dict[str, float]:
+        return {}
 
     def write(self, folder: Path, state: Mapping[str, Tensor], tokeniser: Any) -> None:
         """``folder`` as ``save_pretrained`` writes it, with the tokenizer; LoRA's own weights in

@@ -40,15 +40,17 @@ class FinetuneConfig:
     follows ``schedule`` to zero (``constant``: stays). ``max_tokens``: longer texts are cut.
     ``dropout``: None leaves the model's own. ``precision``: ``bf16`` computes in bfloat16 (weights
     stay in float32 without DeepSpeed), ``auto`` does so where the hardware multiplies in it.
-    ``loss_weights``: task -> weight of its loss, 1 unless said. ``evaluations``: how often
-    validation is read in an epoch; ``patience``: how many of these may bring nothing better before
-    training stops (None: never). The best on validation is the model that is kept; ``keep:
-    last`` takes the last instead. ``checkpoint_steps``: further checkpoints, to resume from.
-    ``group_by_length``: a step is of rows of like length, so that little of it is padding.
-    ``padding_free``: the rows of a micro-batch stand one behind another with no padding at all,
-    each attending to itself alone (decoders). ``calibrate``: one temperature per task is fitted on
-    validation. ``quantise``: with ``lora`` the base model's linear layers are read in 4 or 8 bit,
-    as QLoRA does, and stay so.
+    ``loss_weights``: task -> weight of its loss, 1 unless said. ``class_weights``: the loss of a
+    class is weighted by the inverse of its share; ``focal``: γ of the focal loss, which counts what
+    is given its truth already (1 - p)^γ times, 0 for none (both of encoders). ``evaluations``: how
+    often validation is read in an epoch; ``patience``: how many of these may bring nothing better
+    before training stops (None: never). The best on validation, under the tasks' metrics, is the
+    model that is kept; ``keep: last`` takes the last instead. ``checkpoint_steps``: further
+    checkpoints, to resume from. ``group_by_length``: a step is of rows of like length, so that
+    little of it is padding. ``padding_free``: the rows of a micro-batch stand one behind another
+    with no padding at all, each attending to itself alone (decoders). ``calibrate``: one
+    temperature per task is fitted on validation. ``quantise``: with ``lora`` the base model's
+    linear layers are read in 4 or 8 bit, as QLoRA does, and stay so.
     """
 
     learning_rate: float = 5e-5
@@ -65,6 +67,8 @@ class FinetuneConfig:
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     activation_checkpointing: bool = False
     loss_weights: Mapping[str, float] = field(default_factory=dict)
+    class_weights: bool = False
+    focal: float = 0.0
     evaluations: int = 1
     patience: int | None = 3
     keep: Literal["best", "last"] = "best"
@@ -198,6 +202,7 @@ _RANGES: tuple[tuple[str, float, float], ...] = (
     ("max_grad_norm", 0, float("inf")),
     ("max_tokens", 8, float("inf")),
     ("dropout", 0, 1),
+    ("focal", 0, 100),
     ("evaluations", 1, float("inf")),
     ("patience", 1, float("inf")),
     ("checkpoint_steps", 1, float("inf")),

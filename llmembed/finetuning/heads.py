@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -14,9 +15,14 @@ from torch import Tensor, nn
 from llmembed.backbones import weights
 from llmembed.backbones.backbone import quiet_loading
 from llmembed.backbones.folder_checks import loading
-from llmembed.contract import Task
+from llmembed.contract import Prediction, Task
 from llmembed.errors import ModelError
 from llmembed.finetuning.rows import NO_LABEL
+from llmembed.finetuning.trainable import Kept
+from llmembed.heads.losses import focal_factor, missed
+from llmembed.metrics import metric_of
+from llmembed.metrics.deciding import judged, plainly_decided
+from llmembed.metrics.measuring import value
 
 Pooling = Literal["mean", "cls"]
 HEADS_FILE = "heads.safetensors"
@@ -42,6 +48,8 @@ class HeadedEncoder(nn.Module):
         told = getattr(encoder.config, "hidden_dropout_prob", 0.0)
         self.dropout = nn.Dropout(float(told or 0.0))
         self.weights: Mapping[str, float] = {}
+        self.class_weights: Mapping[str, Tensor] = {}
+        self.focal = 0.0
         for name, parameter in encoder.named_parameters():
             if "pooler" in name.split("."):
                 parameter.requires_grad_(False)  # nothing reads it
@@ -52,10 +60,18 @@ class HeadedEncoder(nn.Module):
         return tuple(task.name for task in self.tasks)
 
     @property
+    def judged(self) -> tuple[str, ...]:
+        """Tasks of another metric, or of costs."""
+        return tuple(task.name for task in self.tasks if not plainly_decided(task))
+
+    @property
     def measures(self) -> dict[str, str]:
-        """Accuracy, or F1 over all labels: for words over tags, not yet over slots."""
+        """Accuracy, or F1 over all labels (for words over tags, not yet over slots), or the metric
+        that a task names."""
+        told = {"single": "accuracy", "multi": "micro_f1", "tokens": "micro_f1"}
         return {
-            task.name: "accuracy" if task.kind == "single" else "micro_f1" for task in self.tasks
+            task.name: told[task.kind] if plainly_decided(task) else metric_of(task)
+            for task in self.tasks
         }
 
     @property
@@ -84,8 +100,16 @@ class HeadedEncoder(nn.Module):
     ) -> dict[str, Any]:
         """``counts`` (tasks,): by how many labels each task's summed loss is divided."""
         found = self.logits(input_ids, attention_mask)
+        # What is told of validation is the plain loss.
+        weights, focal = (self.class_weights, self.focal) if self.training else ({}, 0.0)
         sums = [
-            loss_sum(task, logits, labels[f"labels/{task.name}"])
+            loss_sum(
+                task,
+                logits,
+                labels[f"labels/{task.name}"],
+                weights=weights.get(task.name),
+                focal=focal,
+            )
             for task, logits in zip(self.tasks, found, strict=True)
         ]
         loss = sum(
@@ -127,6 +151,45 @@ class HeadedEncoder(nn.Module):
             rows.append([(said & true & (answer == truth)).sum(), said.sum(), true.sum()])
         return torch.tensor([[int(value) for value in row] for row in rows], dtype=torch.float64)
 
+    def kept(self, logits: Sequence[Tensor], batch: Mapping[str, Tensor]) -> Kept:
+        """Of the tasks that tallies do not suffice for; without words beyond the token limit."""
+        found: Kept = {}
+        for task, said in zip(self.tasks, logits, strict=True):
+            if plainly_decided(task):
+                continue
+            truth = batch[f"labels/{task.name}"]
+            if task.kind == "tokens":
+                known = truth != NO_LABEL
+                parts = (said.argmax(dim=-1)[known], truth[known], known.sum(dim=1))
+            elif task.kind == "multi":
+                parts = (said.sigmoid(), truth > 0.5, truth[:, 0])
+            else:
+                parts = (said.softmax(dim=1), truth, truth)
+            found[task.name] = tuple(part.cpu().numpy() for part in parts)
+        return found
+
+    def values(self, kept: Sequence[Kept]) -> dict[str, float]:
+        """What ``kept`` of all batches is worth, by task, under its metric."""
+        found = {}
+        for task in self.tasks:
+            if plainly_decided(task):
+                continue
+            said, truth, lengths = (
+                np.concatenate(parts)
+                for parts in zip(*(each[task.name] for each in kept), strict=True)
+            )
+            if task.kind != "tokens":
+                found[task.name] = judged(task, truth, said)
+                continue
+            tagged = Prediction(
+                labels=said,
+                scores=None,
+                invalid=np.zeros(len(lengths), dtype=bool),
+                offsets=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
+            )
+            found[task.name] = value(task, truth, tagged)
+        return found
+
     def write(self, folder: Path, state: Mapping[str, Tensor], tokeniser: Any) -> None:
         """``folder``/encoder as ``save_pretrained`` writes it, with its tokenizer, and the heads
         beside it. ``state``: this model's weights, gathered from wherever they are."""
@@ -140,18 +203,33 @@ class HeadedEncoder(nn.Module):
         (folder / SETTINGS_FILE).write_text(json.dumps(told, indent=1), encoding="utf-8")
 
 
-def loss_sum(task: Task, logits: Tensor, labels: Tensor) -> Tensor:
+def loss_sum(
+    task: Task,
+    logits: Tensor,
+    labels: Tensor,
+    *,
+    weights: Tensor | None = None,
+    focal: float = 0.0,
+) -> Tensor:
     """Cross-entropy summed over the labels of a batch; for ``multi`` of a text the mean over its
-    classes."""
+    classes. ``weights`` (C,) and ``focal``: see ``FinetuneConfig``."""
+    weights = None if weights is None else weights.to(logits)
     if task.kind == "multi":
-        each = nn.functional.binary_cross_entropy_with_logits(logits, labels, reduction="none")
+        each = nn.functional.binary_cross_entropy_with_logits(
+            logits, labels, pos_weight=weights, reduction="none"
+        )
+        if focal:
+            each = each * focal_factor(missed(logits, labels, task.kind), focal)
         return each.mean(dim=1).sum()
-    return nn.functional.cross_entropy(
-        logits.reshape(-1, logits.shape[-1]),
-        labels.reshape(-1),
-        ignore_index=NO_LABEL,
-        reduction="sum",
-    )
+    flat, truth = logits.reshape(-1, logits.shape[-1]), labels.reshape(-1)
+    if not focal:
+        return nn.functional.cross_entropy(
+            flat, truth, weights, ignore_index=NO_LABEL, reduction="sum"
+        )
+    known = truth != NO_LABEL
+    flat, truth = flat[known], truth[known]
+    each = nn.functional.cross_entropy(flat, truth, weights, reduction="none")
+    return (each * focal_factor(missed(flat, truth, task.kind), focal)).sum()
 
 
 def start(

@@ -27,7 +27,7 @@ from llmembed.finetuning.packing import flat_batch
 from llmembed.finetuning.reports import Reports
 from llmembed.finetuning.rows import Rows
 from llmembed.finetuning.speed import Speed
-from llmembed.finetuning.trainable import Trainable
+from llmembed.finetuning.trainable import Kept, Trainable, of_all_workers
 from llmembed.metering import Meter
 from llmembed.metering.disk import room_for
 
@@ -145,6 +145,7 @@ class Finetuner(Trainer):
         chunks = [order[start : start + size] for start in range(0, len(order), size)]
         losses = len(self.trainable.losses)
         total = torch.zeros(losses, 5, dtype=torch.float64)
+        kept: list[Kept] = []
         with torch.no_grad():
             for first in range(0, len(chunks), world):
                 own = first + self.context.rank
@@ -155,10 +156,13 @@ class Finetuner(Trainer):
                 if own < len(chunks):
                     self.meter.count(tokens=int(batch["attention_mask"].sum()))
                     told = self.trainable.tallies(found["logits"], inputs)
+                    kept.append(self.trainable.kept(found["logits"], inputs))
                     sums = found["sums"].double().cpu()[:, None]
                     total += torch.cat([sums, counts.double()[:, None], told.cpu()], dim=1)
         total = self._summed(total.to(self.args.device)).cpu()
-        metrics = self._figures(total)
+        if self.trainable.judged:
+            kept = of_all_workers(kept, self.context.world_size)
+        metrics = self._figures(total, self.trainable.values(kept))
         self._note_best(metrics)
         self.state.epoch = self.state.epoch or 0.0
         self.control = self.callback_handler.on_evaluate(
@@ -166,13 +170,14 @@ class Finetuner(Trainer):
         )
         return metrics
 
-    def _figures(self, total: Tensor) -> dict[str, float]:
+    def _figures(self, total: Tensor, values: Mapping[str, float]) -> dict[str, float]:
         metrics: dict[str, float] = {}
         loss, scores = 0.0, []
         for name, row in zip(self.trainable.losses, total.tolist(), strict=True):
             summed, count, right, answered, true = row
             own = summed / max(1.0, count)
-            scores.append(2 * right / (answered + true) if answered + true else 0.0)
+            share = 2 * right / (answered + true) if answered + true else 0.0
+            scores.append(values.get(name, share))
             metrics[f"valid/{name}/loss"] = own
             metrics[f"valid/{name}/{self.trainable.measures[name]}"] = scores[-1]
             loss += self.trainable.weights.get(name, 1.0) * own

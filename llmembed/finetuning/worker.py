@@ -62,9 +62,22 @@ class EncoderWork:
                 dtype=dtype,
             )
             model.weights = dict(self.config.loss_weights)
+            model.class_weights = self._class_weights() if self.config.class_weights else {}
+            model.focal = self.config.focal
             return model
 
         run(context, self.config, build, tokeniser, rows, valid)
+
+    def _class_weights(self) -> dict[str, torch.Tensor]:
+        """By task, (C,); of words by their tags."""
+        import torch
+
+        from llmembed.heads.losses import class_weights
+
+        return {
+            task.name: class_weights(task, torch.as_tensor(self.train.labels[task.name]))
+            for task in self.tasks
+        }
 
 
 @dataclass(frozen=True, kw_only=True)

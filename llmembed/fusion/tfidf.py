@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,15 +12,23 @@ from llmembed.errors import DataError
 
 
 class TfIdf:
-    """Texts -> sparse float32 (N, F): words and runs of up to ``word_ngrams`` words.
+    """Texts -> sparse float32 (N, F): words and runs of up to ``word_ngrams`` words; or, with
+    ``char_ngrams`` (a, b), runs of a to b characters inside words, their ends marked by a space.
 
     Term frequencies count as 1 + log tf, rows have length 1. Terms of a single training text are
     left out and the ``max_terms`` most frequent of the others are kept (None keeps all).
     """
 
-    def __init__(self, *, word_ngrams: int = 2, max_terms: int | None = 50_000) -> None:
+    def __init__(
+        self,
+        *,
+        word_ngrams: int = 2,
+        max_terms: int | None = 50_000,
+        char_ngrams: tuple[int, int] | None = None,
+    ) -> None:
         self.word_ngrams = word_ngrams
         self.max_terms = max_terms
+        self.char_ngrams = char_ngrams
         self._model: Any = None
 
     def _vectoriser(self, vocabulary: Sequence[str] | None, min_df: int) -> Any:
@@ -28,7 +36,8 @@ class TfIdf:
 
         return TfidfVectorizer(
             sublinear_tf=True,
-            ngram_range=(1, self.word_ngrams),
+            analyzer="char_wb" if self.char_ngrams else "word",
+            ngram_range=self.char_ngrams or (1, self.word_ngrams),
             min_df=min_df,
             max_features=self.max_terms,
             dtype=np.float32,
@@ -79,3 +88,86 @@ class TfIdf:
         model.idf_ = idf
         self._model = model
         return self
+
+
+class NGrams:
+    """Words and their runs beside characters inside words: several ``TfIdf`` side by side, divided
+    by the root of their number so that a row's length is at most 1.
+
+    ``char_ngrams`` None: words alone. ``max_terms``: of each.
+    """
+
+    def __init__(
+        self,
+        *,
+        word_ngrams: int = 2,
+        char_ngrams: tuple[int, int] | None = (2, 5),
+        max_terms: int = 200_000,
+    ) -> None:
+        self.parts = [TfIdf(word_ngrams=word_ngrams, max_terms=max_terms)]
+        if char_ngrams is not None:
+            self.parts.append(TfIdf(char_ngrams=char_ngrams, max_terms=max_terms))
+
+    def fit_transform(self, texts: Sequence[str]) -> Any:
+        """As ``TfIdf.fit_transform``; where texts have characters and no words these alone."""
+        rows, parts = [], []
+        for part in self.parts:
+            try:
+                rows.append(part.fit_transform(texts))
+                parts.append(part)
+            except DataError:
+                if part is self.parts[-1] and not parts:
+                    raise
+        self.parts = parts
+        return _joined(rows)
+
+    def transform(self, texts: Sequence[str]) -> Any:
+        """Sparse float32 (N, F)."""
+        return _joined([part.transform(texts) for part in self.parts])
+
+    def to_json(self) -> list[dict[str, Any]]:
+        """What each part counts, and its terms in the order of the columns."""
+        return [
+            {
+                "word_ngrams": part.word_ngrams,
+                "char_ngrams": part.char_ngrams and list(part.char_ngrams),
+                "terms": part.terms,
+            }
+            for part in self.parts
+        ]
+
+    @property
+    def idf(self) -> npt.NDArray[np.float32]:
+        """Inverse document frequencies of all parts (F,)."""
+        return np.concatenate([part.idf for part in self.parts])
+
+    @classmethod
+    def from_json(cls, parts: Sequence[Mapping[str, Any]], idf: npt.NDArray[np.float32]) -> NGrams:
+        """What ``to_json`` and ``idf`` gave. Raises ``ValueError`` where they do not fit."""
+        made = cls()
+        made.parts = []
+        start = 0
+        for described in parts:
+            chars = described["char_ngrams"]
+            part = TfIdf(
+                word_ngrams=described["word_ngrams"],
+                char_ngrams=chars and (int(chars[0]), int(chars[1])),
+                max_terms=None,
+            )
+            end = start + len(described["terms"])
+            made.parts.append(part.restore(described["terms"], idf[start:end]))
+            start = end
+        if start != len(idf):
+            raise ValueError("terms and inverse document frequencies do not fit")
+        return made
+
+
+def _joined(rows: Sequence[Any]) -> Any:
+    """Parts of the same texts side by side."""
+    from scipy.sparse import hstack
+
+    if len(rows) == 1:
+        return rows[0]
+    whole = hstack(rows, format="csr", dtype=np.float32)
+    whole.data /= np.sqrt(np.float32(len(rows)))
+    return whole

@@ -20,12 +20,14 @@ class HeadConfig:
     """A head and how it is trained. The defaults are our recipe; ``paper`` gives the authors'.
 
     ``widths``: hidden layers of ``mlp``. ``inputs``: ``standard`` brings every coordinate of a
-    view, and then of the features, to mean 0 and deviation 1 over the training rows; ``none``
-    takes them as they are. ``schedule``: the learning rate stays (``constant``) or falls to zero
-    along a half cosine over ``epochs``, after one epoch of warm-up. ``patience``: epochs without a
-    better validation accuracy before training stops; the best epoch's weights are kept. None
-    trains all ``epochs`` and keeps the last weights. ``class_weights``: the loss of a class is
-    weighted by the inverse of its share. ``batch``: rows in a step, fewer when an epoch would
+    view, and then of the features, to mean 0 and deviation 1 over the training rows; ``none`` takes
+    them as they are. ``schedule``: the learning rate stays (``constant``) or falls to zero along a
+    half cosine over ``epochs``, after one epoch of warm-up. ``patience``: epochs without a better
+    value on validation, under the tasks' metrics, before training stops; the best epoch's weights
+    are kept. None trains all ``epochs`` and keeps the last weights. ``class_weights``: the loss of
+    a class is weighted by the inverse of its share. ``focal``: γ of the focal loss (Lin et al.
+    2017): the loss of a text (``multi``: of a cell) counts (1 - p)^γ times, p being what its truth
+    was given; 0 for none, 2 as published. ``batch``: rows in a step, fewer when an epoch would
     otherwise have less than ``least_steps`` steps (never fewer than 16), so that a few hundred
     texts are not seen in a handful of steps. ``precision``: ``bf16`` computes matrix products in
     bfloat16, weights and optimiser stay in float32; ``auto`` does so where the hardware does.
@@ -41,6 +43,7 @@ class HeadConfig:
     schedule: Literal["constant", "cosine"] = "cosine"
     label_smoothing: float = 0.05
     class_weights: bool = False
+    focal: float = 0.0
     batch: int = 128
     least_steps: int = 32
     epochs: int = 60
@@ -111,6 +114,7 @@ _RANGES: tuple[tuple[str, float, float], ...] = (
     ("learning_rate", 1e-12, 1e3),
     ("weight_decay", 0, 1e3),
     ("label_smoothing", 0, 1),
+    ("focal", 0, 100),
     ("batch", 1, float("inf")),
     ("least_steps", 1, float("inf")),
     ("epochs", 1, float("inf")),

@@ -25,17 +25,63 @@ def class_weights(task: Task, truth: Tensor) -> Tensor:
 def loss_modules(
     tasks: Sequence[Task], truth: Mapping[str, Tensor], config: HeadConfig
 ) -> list[nn.Module]:
-    """Cross-entropy on logits for ``single``, binary cross-entropy on logits for ``multi``."""
+    """Cross-entropy on logits for ``single``, binary cross-entropy on logits for ``multi``; focal
+    where the config says so."""
     losses: list[nn.Module] = []
     for task in tasks:
         weights = class_weights(task, truth[task.name]) if config.class_weights else None
-        if task.kind == "multi":
+        if config.focal:
+            losses.append(
+                FocalLoss(config.focal, task.kind, weights, smoothing=config.label_smoothing)
+            )
+        elif task.kind == "multi":
             losses.append(nn.BCEWithLogitsLoss(pos_weight=weights))
         else:
             losses.append(
                 nn.CrossEntropyLoss(weight=weights, label_smoothing=config.label_smoothing)
             )
     return losses
+
+
+class FocalLoss(nn.Module):
+    """(1 - p)^γ times the loss of a text, of ``multi`` of a cell, p being what its truth was given
+    (Lin et al. 2017). Means are as in torch's losses, so that γ = 0 gives theirs: over texts by the
+    weights of their classes, over cells."""
+
+    weights: Tensor | None
+
+    def __init__(
+        self, gamma: float, kind: str, weights: Tensor | None, *, smoothing: float = 0.0
+    ) -> None:
+        super().__init__()
+        self.gamma, self.kind, self.smoothing = gamma, kind, smoothing
+        self.register_buffer("weights", weights)
+
+    def forward(self, logits: Tensor, truth: Tensor) -> Tensor:
+        """``logits`` (B, C); ``truth`` int64 (B,), for ``multi`` float32 (B, C)."""
+        if self.kind == "multi":
+            each = nn.functional.binary_cross_entropy_with_logits(
+                logits, truth, pos_weight=self.weights, reduction="none"
+            )
+            return (each * focal_factor(missed(logits, truth, self.kind), self.gamma)).mean()
+        each = nn.functional.cross_entropy(
+            logits, truth, self.weights, label_smoothing=self.smoothing, reduction="none"
+        )
+        whole = len(truth) if self.weights is None else self.weights[truth].sum()
+        return (each * focal_factor(missed(logits, truth, self.kind), self.gamma)).sum() / whole
+
+
+def missed(logits: Tensor, truth: Tensor, kind: str) -> Tensor:
+    """1 - p, p being what the truth was given: (B,), for ``multi`` (B, C)."""
+    if kind == "multi":
+        share = logits.sigmoid()
+        return truth * (1 - share) + (1 - truth) * share
+    return 1 - logits.softmax(1).gather(1, truth[:, None])[:, 0]
+
+
+def focal_factor(missed: Tensor, gamma: float) -> Tensor:
+    """``missed``^γ; where nothing is missed the slope of a root would have no end."""
+    return missed.clamp_min(1e-8) ** gamma
 
 
 @dataclass(frozen=True, kw_only=True)

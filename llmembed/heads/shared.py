@@ -67,7 +67,10 @@ class StackedFusion(Protocol):
 
 
 def can_be_stacked(fit: Fit) -> bool:
-    """Whether the backward pass of its fusion and heads is written out by hand."""
+    """Whether the backward pass of its fusion, heads and loss is written out by hand: that of the
+    focal loss is not."""
+    if fit.config.focal:
+        return False
     return fit.config.kind in KINDS and not (fit.fusion.has_parameters and fit.stacking is None)
 
 

@@ -53,7 +53,9 @@ class TrainedHead:
     """A fusion, its scalers and one head per task, fitted.
 
     ``temperatures`` divide the logits, one per task. ``metrics`` are validation's at the chosen
-    epoch (``valid_accuracy``, ``valid_accuracy/TASK``, ``valid_loss``), ``epochs`` how many ran.
+    epoch (``valid_accuracy``, ``valid_accuracy/TASK``, ``valid_loss``: see ``judging.quality``),
+    ``epochs`` how many ran, ``best_epoch`` that of the weights kept (0: written before it was
+    told).
     """
 
     model: FusedHeads
@@ -62,6 +64,7 @@ class TrainedHead:
     temperatures: tuple[float, ...]
     metrics: Mapping[str, float] = field(default_factory=dict)
     epochs: int = 0
+    best_epoch: int = 0
 
     @property
     def parameters_trained(self) -> int:
@@ -124,6 +127,7 @@ class TrainedHead:
             "temperatures": list(self.temperatures),
             "metrics": dict(self.metrics),
             "epochs": self.epochs,
+            "best_epoch": self.best_epoch,
         }
         (folder / SETTINGS).write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
 
@@ -156,6 +160,7 @@ class TrainedHead:
                 temperatures=tuple(settings["temperatures"]),
                 metrics=settings["metrics"],
                 epochs=settings["epochs"],
+                best_epoch=settings.get("best_epoch", 0),
             )
         except (OSError, KeyError, TypeError, RuntimeError, ValueError, SafetensorError) as error:
             raise ModelError(f"no readable head in {folder}: {error}") from error

@@ -220,6 +220,7 @@ class _Loop:
             else (1.0,) * len(tasks),
             metrics=quality(tasks, logits, truth),
             epochs=self.epochs[number],
+            best_epoch=self.epochs[number] - self.waited.get(number, 0),
         )
 
 

@@ -5,6 +5,7 @@
     frozen/      backbones are read and never changed     each family: settings.py (light: what
     finetuned/   a whole model is trained                   may be said, and ``build``), a file
     prompted/    a language model is asked                  for each method and its classifier
+    combined/    several of these answer together
 
     settings     the base of all settings, and what an experiment gives a method that is built
     nested       settings of another method inside a method's own
@@ -17,6 +18,7 @@ Installed packages add lines by entry points of the group ``llmembed.methods``.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,12 +36,14 @@ METHODS: Table[type[MethodSettings]] = Table(
     {
         "lexical": "llmembed.methods.frozen.settings:LexicalSettings",
         "probe": "llmembed.methods.frozen.settings:ProbeSettings",
+        "kernel": "llmembed.methods.frozen.settings:KernelSettings",
         "fused": "llmembed.methods.frozen.settings:FusedSettings",
         "encoder": "llmembed.methods.finetuned.settings:EncoderSettings",
         "decoder": "llmembed.methods.finetuned.settings:DecoderSettings",
         "separate": "llmembed.methods.finetuned.settings:SeparateSettings",
         "prompt": "llmembed.methods.prompted.settings:PromptSettings",
         "carp": "llmembed.methods.prompted.settings:CarpSettings",
+        "ensemble": "llmembed.methods.combined.settings:EnsembleSettings",
     },
     check=settings_problem,
 )
@@ -89,3 +93,11 @@ def load(folder: str | Path, allowed: Allowed | None = None) -> Classifier:
     with loading(allowed):
         classifier: Classifier = classifier_class(kind).load(folder)
     return classifier
+
+
+def mean_of(name: str, classifiers: Sequence[Classifier]) -> Classifier:
+    """Several seeds of the method ``name`` as one classifier: the mean of their probabilities."""
+    made: Classifier = import_module("llmembed.methods.combined.ensemble").mean_of(
+        name, classifiers
+    )
+    return made

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from llmembed.contract import Prediction, Task
+from llmembed.contract import Examples, Prediction, Task
 from llmembed.errors import UnsupportedError
+from llmembed.metrics import deciding
+from llmembed.metrics.deciding import answered
 
 
 def check_kinds(method: str, tasks: Sequence[Task]) -> None:
@@ -20,7 +22,23 @@ def check_kinds(method: str, tasks: Sequence[Task]) -> None:
             )
 
 
-def decide(scores: np.ndarray, kind: str) -> Prediction:
-    """Labels from probabilities (N, C): the largest, or every one of at least 1/2."""
-    labels = scores >= 0.5 if kind == "multi" else scores.argmax(axis=1).astype(np.int64)
-    return Prediction(labels=labels, scores=scores, invalid=np.zeros(len(scores), dtype=bool))
+def decide(scores: np.ndarray, task: Task) -> Prediction:
+    """Labels from probabilities (N, C), as the task says (see ``metrics.deciding.decided``): the
+    largest, the least expected cost, or every one that reaches its threshold."""
+    return answered(task, scores)
+
+
+def with_thresholds(
+    tasks: Sequence[Task],
+    valid: Examples,
+    scores: Callable[[Task], np.ndarray],
+) -> tuple[Task, ...]:
+    """``tasks``, those of several labels that are judged by an F1 with the thresholds that
+    validation says (see ``metrics.deciding.with_thresholds``); ``scores`` is asked for these alone.
+    A classifier keeps the tasks so chosen, and decides by them ever after."""
+    return tuple(
+        deciding.with_thresholds(task, valid.labels[task.name], scores(task))
+        if deciding.thresholds(task)
+        else task
+        for task in tasks
+    )

@@ -17,6 +17,7 @@ from llmembed.methods import saved
 from llmembed.methods.asked import Asks, InvalidAnswers, Planned, ask, predictions
 from llmembed.methods.asked_events import Events
 from llmembed.methods.demonstrations import Demonstrations
+from llmembed.metrics.deciding import decided
 from llmembed.prompts.fitting import Fitted, fit_prompts
 from llmembed.prompts.question import Question
 
@@ -129,7 +130,7 @@ class PromptClassifier(Asks):
         events.counts.update(failed=int(missing.sum()), refused=int(refused.sum()))
         events.refused.update(dict.fromkeys(np.flatnonzero(refused).tolist(), "not scored"))
         scores = np.where(invalid[:, None], 0.0, scores).astype(np.float32)
-        labels = np.where(invalid, -1, scores.argmax(axis=1)).astype(np.int64)
+        labels = np.where(invalid, -1, decided(task, scores)).astype(np.int64)
         return {
             task.name: Prediction(labels=labels, scores=scores, invalid=invalid, unanswered=missing)
         }

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from functools import reduce
 from operator import or_
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Protocol
@@ -19,14 +20,34 @@ from llmembed.mistakes import suggest
 from llmembed.settings import Settings
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
+
     from llmembed.backbones import View
-    from llmembed.contract import Classifier, Method
+    from llmembed.contract import Classifier, Method, Prediction
     from llmembed.generation import Generator
 
 Fits = Callable[[], Mapping[int, "Classifier"]]
 """Seed -> classifier of a method that was fitted before, at least one (a method that is the same
 under every seed has seed 0 alone). Called while another is being fitted; raises ``ConfigError``
 where none came to its end."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LeftOut:
+    """By task what a method's fits answered to texts that they had not seen: to ``rows`` int64 (H,)
+    of the training and validation texts together, in that order."""
+
+    rows: npt.NDArray[Any]
+    answers: Mapping[str, Prediction]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """What became of a method; both are called while another is being fitted, and raise
+    ``ConfigError`` where it did not come to its end."""
+
+    fits: Fits
+    left_out: Callable[[], LeftOut]
 
 
 class Parts(Protocol):
@@ -60,6 +81,10 @@ class Parts(Protocol):
         """What became of a method that ``methods_needed`` names."""
         ...
 
+    def source(self, name: str, key: str) -> Source:
+        """As ``fits``, and what these answered to texts that were left out of them."""
+        ...
+
 
 class MethodSettings(Settings):
     """Base of all methods' settings. A method's own have ``kind: Literal[...]``, the name by which
@@ -70,6 +95,8 @@ class MethodSettings(Settings):
     """Where the method stands when cheap ones are fitted first; ours are 0 to 100."""
     classifier: ClassVar[str]
     """``module:class`` whose ``load`` reads what it saved."""
+    needs_all: ClassVar[bool] = True
+    """Whether it can't do without any of ``methods_needed``; else one of them is enough."""
     offered: ClassVar[bool] = True
     """Whether experiments may name it; else it is a kind of saved classifier alone."""
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from llmembed.contract import Examples, Task
 from llmembed.errors import ConfigError, DataError
 from llmembed.experiment import Data, TrackingSettings
+from llmembed.mistakes import suggest
 
 if TYPE_CHECKING:
     from llmembed.texts import Corpus, CorpusSource
@@ -34,6 +35,8 @@ def make_corpus(data: Data, files: str) -> Corpus:
     )
     if data.tasks is not None:
         corpus = _only_tasks(corpus, data.tasks)
+    if data.other_label is not None:
+        corpus = _with_other(corpus, data.other_label)
     if data.feedback is not None:
         # Before the limit: a text that stands anywhere in test stays out of train.
         address = feedback_address(data.feedback, files)
@@ -130,6 +133,17 @@ def _only_tasks(corpus: Corpus, names: Sequence[str]) -> Corpus:
     named = f"{corpus.name}-{'-'.join(names)}"
     chosen = tuple(tasks[name] for name in names)
     return _changed(replace(corpus, name=named), chosen, cut, corpus.partial)
+
+
+def _with_other(corpus: Corpus, label: str) -> Corpus:
+    single = [task for task in corpus.tasks if task.kind == "single"]
+    if not any(label in task.classes for task in single):
+        known = [name for task in single for name in task.classes]
+        raise ConfigError(
+            f"data.other_label: no task of {corpus.name} with one class a text has a class "
+            f"{label!r}{suggest(label, known)}"
+        )
+    return replace(corpus, other_label=label)
 
 
 def _limited(corpus: Corpus, limit: int, seed: int) -> Corpus:

@@ -11,6 +11,7 @@ from llmembed.experiment import Experiment
 from llmembed.pipelines.console import console, say_corpus, write_json
 from llmembed.pipelines.corpus import make_corpus
 from llmembed.pipelines.generators import default_prices
+from llmembed.pipelines.judging import judged
 from llmembed.pipelines.methods import Assembler
 from llmembed.pipelines.runtime import make_runtime
 
@@ -52,6 +53,7 @@ def estimate(
     found: list[dict[str, Any]] = []
     with make_runtime(**experiment.runtime.model_dump()) as runtime:
         corpus = make_corpus(experiment.data, runtime.files)
+        corpus = judged(corpus, experiment.metric, experiment.costs)
         say_corpus(out, corpus)
         texts = [*corpus.valid.texts, *(corpus.test.texts if corpus.test else ())]
         for name in asking:

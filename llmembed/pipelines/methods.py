@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from llmembed.contract import Classifier, Method, Usage
 from llmembed.errors import ConfigError
 from llmembed.experiment import BackboneSettings, Experiment
-from llmembed.methods.settings import MethodSettings, whole
+from llmembed.methods.settings import LeftOut, MethodSettings, Source, whole
 from llmembed.mistakes import suggest
 from llmembed.pipelines.console import console
 from llmembed.pipelines.generators import Generators
@@ -37,6 +37,7 @@ class Assembler:
         self._views = dict(experiment.views)
         self._generators = Generators(experiment)
         self._fitted: dict[str, dict[int, Classifier]] = {}
+        self._left_out: dict[str, LeftOut] = {}
         self._building: list[str] = []
         self.names = list(experiment.methods)
         self.dropped: list[str] = []
@@ -63,9 +64,10 @@ class Assembler:
     def _lacked_by(self, name: str) -> str:
         """What a method can't do without that is not there, or nothing."""
         methods = self._experiment.methods
-        for needed in methods[name].methods_needed:
-            if needed in methods and needed not in self.names:
-                return f"it needs {needed}"
+        needed = methods[name].methods_needed
+        gone = [each for each in needed if each in methods and each not in self.names]
+        if gone and (methods[name].needs_all or len(gone) == len(needed)):
+            return f"it needs {gone[0]}"
         for key, settings in whole(methods[name], f"methods.{name}", methods):
             before = set(settings.views_missing(self._experiment.views))
             for view in sorted({*settings.views_missing(self._views)} - before):
@@ -130,13 +132,31 @@ class Assembler:
 
         return fits
 
+    def source(self, name: str, key: str) -> Source:
+        """As ``fits``, and what ``keep_left_out`` is given."""
+
+        def left_out() -> LeftOut:
+            if name not in self._left_out:
+                raise ConfigError(f"{key}: the method {name!r}, which it needs, was not fitted")
+            return self._left_out[name]
+
+        return Source(fits=self.fits(name, key), left_out=left_out)
+
     def _unknown(self, name: str, key: str) -> str:
         return f"{key}: no method {name!r}{suggest(name, self._experiment.methods)}"
 
     def keep(self, name: str, seed: int, classifier: Classifier) -> None:
         """Remember a fit where another method needs it."""
-        if any(name in self._needed(other) for other in self.names):
+        if self._is_needed(name):
             self._fitted.setdefault(name, {})[seed] = classifier
+
+    def keep_left_out(self, name: str, left_out: LeftOut) -> None:
+        """Remember what a method's fits answered to texts left out, where another needs it."""
+        if self._is_needed(name):
+            self._left_out[name] = left_out
+
+    def _is_needed(self, name: str) -> bool:
+        return any(name in self._needed(other) for other in self.names)
 
     @property
     def views(self) -> Mapping[str, str]:

@@ -24,7 +24,7 @@ class Corpus:
     sentence when these are not the official rows, and then ``name`` ends in ``-part``. ``notes``:
     what a reader of its figures must know (source, revision, texts of test that also occur in
     train, …). ``quarantined`` and ``feedback_quarantined``: rows of the source, and of the feedback
-    added to it, that could not be used.
+    added to it, that could not be used. ``other_label``: the class of the texts that fit no other.
     """
 
     name: str
@@ -37,6 +37,7 @@ class Corpus:
     quarantined: Quarantine | None = None
     feedback_quarantined: Quarantine | None = None
     notes: Mapping[str, str] = field(default_factory=dict)
+    other_label: str | None = None
 
     @property
     def splits(self) -> dict[str, Examples]:
@@ -125,6 +126,8 @@ def load_corpus(
         notes["test"] = f"{source.test_fraction:g} of the rows held out as test, seed 0"
     partial = None
     if source.named is not None:
+        metrics = source.named.metrics
+        tasks = tuple(replace(task, metric=metrics.get(task.name)) for task in tasks)
         partial = source.named.partial_sentence({s: len(e) for s, e in splits.items()})
     if "valid" in splits:
         notes["valid"] = "the source's own validation rows"
@@ -154,7 +157,8 @@ def load_corpus(
 
 
 def digest_of(tasks: Sequence[Task], splits: Mapping[str, Examples]) -> str:
-    """sha256 over, in this order: the tasks as sorted JSON; then for train, valid, test the
+    """sha256 over, in this order: the tasks' names, classes and kinds as sorted JSON, however they
+    are judged; then for train, valid, test the
     split's name and row count, the texts (and words) as int64 offsets and UTF-8 bytes, and each
     task's labels as little-endian bytes."""
     import numpy as np
@@ -167,7 +171,8 @@ def digest_of(tasks: Sequence[Task], splits: Mapping[str, Examples]) -> str:
         for buffer in array.buffers()[1:]:
             digest.update(buffer or b"")
 
-    digest.update(json.dumps([task.to_json() for task in tasks], sort_keys=True).encode())
+    asked = [{"name": t.name, "classes": list(t.classes), "kind": t.kind} for t in tasks]
+    digest.update(json.dumps(asked, sort_keys=True).encode())
     for split in ("train", "valid", "test"):
         if split not in splits:
             continue

@@ -44,7 +44,8 @@ def labels_of(
     raw: bool = False,
     unknown_below: float | None = None,
 ) -> list[dict[str, Any]]:
-    """``[{label, score}]`` of text ``row``, best first; for ``tokens`` its tagged words.
+    """``[{label, score}]`` of text ``row``, the answer of ``single`` first, then the best; for
+    ``tokens`` its tagged words.
 
     ``raw``: the logarithm of the odds (``multi``) or of the probability, which softmax turns back.
     An answer that could not be read is an empty list; a method without scores gives its label with
@@ -61,7 +62,9 @@ def labels_of(
             chosen = [task.classes[int(prediction.labels[row])]]
         return [{"label": name, "score": None} for name in chosen]
     scores = prediction.scores[row].tolist()
-    order = sorted(range(len(scores)), key=lambda i: -scores[i])
+    # Under costs the answer may not be the class of the largest score; it stands first.
+    first = int(prediction.labels[row]) if task.kind == "single" else -1
+    order = sorted(range(len(scores)), key=lambda i: (i != first, -scores[i]))
     found = [
         {"label": task.classes[i], "score": _raw(scores[i], task.kind) if raw else scores[i]}
         for i in order

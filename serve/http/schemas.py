@@ -106,10 +106,15 @@ class EmbedRequest(Request):
 
 
 class TaskInfo(BaseModel):
+    """``metric``: what the model was chosen by. ``thresholds``: of a task of several classes a text
+    the score that each must reach, in the order of ``classes``."""
+
     name: str
     kind: str
     classes: list[str]
     unknown_below: float | None
+    metric: str
+    thresholds: list[float] | None = None
 
 
 class ModelInfo(BaseModel):

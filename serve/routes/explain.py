@@ -158,7 +158,10 @@ def _label(task: Task, answer: Answer, asked: str | None) -> int:
             f"{answer.seat.key} is a classifier of method {answer.seat.classifier.method!r}, "
             "which gives no scores, so no word's share in them can be told"
         )
-    return int(scores[0].argmax()) if asked is None else task.classes.index(asked)
+    if asked is not None:
+        return task.classes.index(asked)
+    label = int(answer.predictions[task.name].labels[0]) if task.kind == "single" else -1
+    return label if label >= 0 else int(scores[0].argmax())
 
 
 def _note(words: int, pieces: int, tokens: int, most: int | None) -> str:

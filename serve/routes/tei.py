@@ -10,6 +10,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
 from llmembed import __version__
+from llmembed.metrics import metric_of
 from serve.errors import UnavailableError
 from serve.http.answers import check_unknown, labels_of, tasks_of, timing_headers, unknown_below
 from serve.http.bodies import Json
@@ -160,6 +161,10 @@ def described(seat: Seat) -> ModelInfo:
                 kind=task.kind,
                 classes=list(task.classes),
                 unknown_below=seat.thresholds.get(task.name),
+                metric=metric_of(task),
+                thresholds=list(task.thresholds or [0.5] * len(task.classes))
+                if task.kind == "multi"
+                else None,
             )
             for task in seat.tasks
         ],

@@ -14,7 +14,7 @@ from llmembed.errors import UnsupportedError
 from llmembed.evaluation import Scores, bootstrap_interval, score
 from llmembed.evaluation.bootstrap import primary_parts
 from llmembed.evaluation.confidence import reliability
-from llmembed.evaluation.slots import entities
+from llmembed.metrics.slots import entities
 
 ABC = Task(name="topic", classes=("a", "b", "c"))
 

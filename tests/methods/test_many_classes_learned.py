@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.sparse import csr_matrix
+from scipy.sparse import csr_matrix, vstack
 
 from llmembed.contract import Examples, Task
-from llmembed.methods.frozen.logistic import _one_of_many, fit_linear
+from llmembed.folds import Folds
+from llmembed.methods.frozen.logistic import _one_of_many, cross_fit_linears
 
 CLASSES = 200
 
@@ -25,7 +26,8 @@ def fitted(features, labels, held, truth):
     task = Task(name="t", classes=tuple(map(str, range(CLASSES))))
     train = Examples(texts=[""] * len(labels), labels={"t": labels})
     valid = Examples(texts=[""] * len(truth), labels={"t": truth})
-    return fit_linear(task, features, train, held, valid, [10.0])[0]
+    both = vstack([features, held], format="csr")
+    return cross_fit_linears([task], both, Folds.of(train, valid), [10.0])[1]["t"]
 
 
 def test_a_word_for_each_class_is_learned() -> None:
@@ -35,5 +37,5 @@ def test_a_word_for_each_class_is_learned() -> None:
     scores = linear.scores(held, "single")
     assert np.allclose(scores.sum(axis=1), 1, atol=1e-4)
     assert (scores.argmax(axis=1) == truth).mean() > 0.8
-    again, _ = _one_of_many(features, labels == 7, 10.0)  # the same whenever it is fitted
+    again, _ = _one_of_many(features, labels == 7, 10.0, None)  # the same whenever it is fitted
     assert np.array_equal(linear.weights[:, 7], again.astype(np.float32))

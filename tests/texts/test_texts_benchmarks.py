@@ -14,6 +14,8 @@ import pytest
 from llmembed.errors import ConfigError, DataError
 from llmembed.texts import BENCHMARKS, Corpus, CorpusSource, load_corpus
 from llmembed.texts.benchmarks import stdlib_docs
+from llmembed.texts.benchmarks.goemotions import BENCHMARK as GOEMOTIONS
+from llmembed.texts.benchmarks.goemotions import EMOTIONS
 from llmembed.texts.benchmarks.imdb import BENCHMARK as IMDB
 from llmembed.texts.benchmarks.massive_en import tagged
 
@@ -94,6 +96,36 @@ def test_massive_has_its_own_validation_rows_and_three_tasks(tmp_path: Path) -> 
     start, end = corpus.train.offsets[place : place + 2]
     tags = [corpus.tasks[2].classes[i] for i in corpus.train.labels["slots"][start:end]]
     assert tags == ["O", "O", "O", "O", "B-time", "I-time", "O", "B-date"]
+
+
+@needs_copy
+def test_goemotions_has_its_own_parts_and_28_labels_of_which_a_text_may_have_several(
+    tmp_path: Path,
+) -> None:
+    corpus = load("goemotions", tmp_path)
+    assert [len(part) for part in corpus.splits.values()] == [43410, 5426, 5427]
+    assert corpus.name == "goemotions" and corpus.partial is None and corpus.quarantined is None
+    [task] = corpus.tasks
+    assert (task.name, task.kind, task.metric) == ("emotions", "multi", "macro_f1")
+    assert sorted(task.classes) == sorted(EMOTIONS) and len(EMOTIONS) == 28
+    several = corpus.train.labels["emotions"].sum(axis=1)
+    assert (several == 1).sum() == 36308 and (several == 2).sum() == 6541  # as published
+    assert several.min() == 1
+    place = list(corpus.train.texts).index("WHY THE FUCK IS BAYLESS ISOING")
+    assert [task.classes[i] for i in np.flatnonzero(corpus.train.labels["emotions"][place])] == [
+        "anger"
+    ]
+
+
+def test_goemotions_from_the_hub_has_names_whether_or_not_the_hub_gives_them() -> None:
+    numbers = pa.table({"text": ["a", "b"], "labels": [[2, 27], [0]], "id": ["x", "y"]})
+    assert GOEMOTIONS.from_hub is not None
+    named = GOEMOTIONS.from_hub({"train": numbers})["train"]
+    assert named.to_pydict() == {
+        "text": ["a", "b"],
+        "labels": [["anger", "neutral"], ["admiration"]],
+    }
+    assert GOEMOTIONS.from_hub({"train": named})["train"].equals(named)
 
 
 @needs_copy

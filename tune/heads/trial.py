@@ -18,7 +18,7 @@ from tune.heads.fits import CACHE_BYTES, fit_alone, fit_grouped, grouped
 from tune.ledger import Ledger, Planned
 from tune.settings import Stopping, Sweep
 from tune.space import Range
-from tune.trials import Trials, from_config
+from tune.trials import Trials, from_config, told_of_failed
 
 if TYPE_CHECKING:
     from llmembed.cluster.session import Session
@@ -66,7 +66,7 @@ def run_trial(config: Mapping[str, Any], *, work: Work) -> None:
             for number, each in enumerate(planned)
         )
     for record in records:
-        accuracy = record.figures.get("valid_accuracy", 0.0)
+        accuracy = record.figures.get("valid_accuracy", told_of_failed(work.sweep))
         epochs.epoch += 1
         tune.report({"epoch": epochs.epoch, "valid_accuracy": accuracy, "record": record.to_json()})
 

@@ -18,7 +18,7 @@ from llmembed.finetuning import FinetuneConfig
 from tune.ledger import Ledger, Planned, Record
 from tune.models.space import TrainingConfiguration, epochs_of
 from tune.settings import Stopping, Sweep
-from tune.trials import Trials, from_config
+from tune.trials import Trials, from_config, told_of_failed
 
 if TYPE_CHECKING:
     from llmembed.cluster.portions import Portion
@@ -74,7 +74,7 @@ def run_trial(config: Mapping[str, Any], *, work: Work) -> None:
     for planned in from_config(config):
         heard = _Heard(len(work.corpus.train), tells=work.by_epoch)
         record = train_one(planned, work, heard)
-        accuracy = record.figures.get("valid_accuracy", 0.0)
+        accuracy = record.figures.get("valid_accuracy", told_of_failed(work.sweep))
         epoch += heard.epoch + 1e-3  # after the last that was told
         tune.report({"epoch": epoch, "valid_accuracy": accuracy, "record": record.to_json()})
 

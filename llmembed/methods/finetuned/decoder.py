@@ -8,6 +8,7 @@ what is written, LoRA and prompts without instructions are ours.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -24,6 +25,8 @@ from llmembed.methods.finetuned.base import Finetuned, Spread, Trains, finetune
 from llmembed.methods.finetuned.decoder_classifier import DecoderClassifier
 from llmembed.methods.finetuned.decoder_rows import AnswerEncoder
 from llmembed.methods.finetuned.model_folder import check_reach
+from llmembed.metrics import metric_of, needs_scores
+from llmembed.metrics.measuring import value
 from llmembed.prompts.question import Question, make_question, variant_of
 from llmembed.prompts.templates import Template, Variant
 
@@ -61,6 +64,12 @@ class Decoder(Trains):
             raise ConfigError(
                 f"unknown decision {self.decision!r}; known are auto, generate, score"
             )
+        for name in ("class_weights", "focal"):
+            if getattr(self.training, name):
+                raise ConfigError(
+                    f"training.{name} is for encoders: a decoder's loss is over the tokens of an "
+                    "answer, not over classes; leave it out"
+                )
         if not self.instructions and (self.shots or self.template is not None):
             raise ConfigError("instructions: false leaves no place for shots or a template")
 
@@ -182,22 +191,24 @@ class Decoder(Trains):
         reporter: Reporter,
         step: int,
     ) -> DecoderClassifier:
-        """Both decisions on validation, both reported; the better one is taken."""
+        """Both decisions on validation, both reported; the better one under the task's metric is
+        taken. What is written has no scores: where the metric needs them, labels are scored."""
         (task,) = fitted.tasks
         truth = valid.labels[task.name]
+        metric = metric_of(task)
         found: dict[str, float] = {}
         usage = fitted.fit_usage
-        for decision in ("generate", "score"):
+        both: tuple[Literal["generate", "score"], ...] = ("generate", "score")
+        for decision in both[needs_scores(metric) :]:
             tried = replace(fitted, decision=decision)
-            labels = tried.predict(valid.texts, runtime)[task.name].labels
-            found[decision] = float((labels == truth).mean())
+            found[decision] = value(task, truth, tried.predict(valid.texts, runtime)[task.name])
             usage += tried.predict_usage
         reporter.report(
-            {f"valid/{task.name}/accuracy_{name}": value for name, value in found.items()},
+            {f"valid/{task.name}/{metric}_{name}": each for name, each in found.items()},
             step=step,
         )
         better: Literal["generate", "score"] = (
-            "generate" if found["generate"] > found["score"] else "score"
+            "generate" if found.get("generate", -math.inf) > found["score"] else "score"
         )
         told = {**fitted.chosen, "decision": better, "valid_accuracy": found}
         return replace(fitted, decision=better, chosen=told, fit_usage=usage)

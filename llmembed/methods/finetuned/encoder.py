@@ -31,9 +31,10 @@ from llmembed.finetuning.answers import Answering, EncoderAnswers, Floats, Logit
 from llmembed.finetuning.places import source_of
 from llmembed.finetuning.worker import EncoderWork, load_tokeniser, part_of
 from llmembed.methods import saved
-from llmembed.methods.answers import decide
+from llmembed.methods.answers import decide, with_thresholds
 from llmembed.methods.finetuned.base import Spread, Trains, finetune
 from llmembed.methods.finetuned.model_folder import InModelFolder, ModelFolder, check_reach
+from llmembed.metrics.deciding import thresholds
 
 ROWS = 64
 """Texts sent to an actor at once."""
@@ -84,7 +85,7 @@ class EncoderClassifier(InModelFolder):
         flat = stacked(task, rows)
         scores = probabilities(flat / np.float32(self.temperatures[task.name]), task.kind)
         if task.kind != "tokens":
-            return decide(scores, task.kind)
+            return decide(scores, task)
         offsets = np.concatenate([[0], np.cumsum([len(row) for row in rows])]).astype(np.int64)
         return Prediction(
             labels=scores.argmax(axis=1).astype(np.int64),
@@ -256,18 +257,28 @@ class Encoder(Trains):
             chosen={"step": done.best_step},
             fit_notes=(done.why,),
         )
-        return self._calibrated(fitted, valid, runtime) if self.training.calibrate else fitted
+        if self.training.calibrate or any(map(thresholds, tasks)):
+            return self._settled(fitted, valid, runtime)
+        return fitted
 
-    def _calibrated(
+    def _settled(
         self, fitted: EncoderClassifier, valid: Examples, runtime: Runtime
     ) -> EncoderClassifier:
+        """With temperatures and, where the metric asks for them, thresholds of validation."""
         from llmembed.finetuning.rows import texts_of
         from llmembed.heads.calibration import fit_temperature
 
         logits = fitted.logits(texts_of(valid), runtime)
-        found = {}
-        for task in fitted.tasks:
-            flat = stacked(task, logits[task.name])
-            found[task.name] = fit_temperature(flat, valid.labels[task.name], task.kind)
+        flat = {task.name: stacked(task, logits[task.name]) for task in fitted.tasks}
+        found = dict(fitted.temperatures)
+        if self.training.calibrate:
+            for task in fitted.tasks:
+                truth = valid.labels[task.name]
+                found[task.name] = fit_temperature(flat[task.name], truth, task.kind)
+
+        def scores(task: Task) -> Floats:
+            return probabilities(flat[task.name] / np.float32(found[task.name]), task.kind)
+
+        chosen = with_thresholds(fitted.tasks, valid, scores)
         usage = fitted.fit_usage + fitted.predict_usage
-        return replace(fitted, temperatures=found, fit_usage=usage)
+        return replace(fitted, tasks=chosen, temperatures=found, fit_usage=usage)

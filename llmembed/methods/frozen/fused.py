@@ -15,14 +15,23 @@ from typing import Any, ClassVar
 import numpy as np
 
 from llmembed.backbones import View
-from llmembed.contract import Examples, Prediction, Reporter, Runtime, Task, Usage
+from llmembed.contract import (
+    Examples,
+    Prediction,
+    Reporter,
+    Runtime,
+    Silent,
+    Task,
+    Usage,
+)
+from llmembed.folds import CrossFitted, Folds
 from llmembed.fusion import LEXICAL, Align, build_fusion
 from llmembed.heads import HeadConfig
 from llmembed.heads.trained import TrainedHead
 from llmembed.heads.training import train_head
 from llmembed.metering import Meter
 from llmembed.methods import saved
-from llmembed.methods.answers import check_kinds, decide
+from llmembed.methods.answers import check_kinds, decide, with_thresholds
 from llmembed.methods.views import OverViews, ViewReader, views_from_json, views_to_json
 
 
@@ -48,7 +57,7 @@ class FusedClassifier(OverViews):
         if self.lexical is not None:
             views = {**views, LEXICAL: self.lexical.transform(texts)}
         scores = self.head.scores(views)
-        return {task.name: decide(scores[task.name], task.kind) for task in self.tasks}
+        return {task.name: decide(scores[task.name], task) for task in self.tasks}
 
     def features_of_views(
         self, views: Mapping[str, np.ndarray], texts: Sequence[str]
@@ -135,42 +144,154 @@ class Fused:
         runtime: Runtime,
         reporter: Reporter,
     ) -> FusedClassifier:
+        folds = Folds.of(train, valid)
+        [found] = self.cross_fit(
+            tasks, folds, runtime, reporter, seeds=(self.head.seed,)
+        ).classifiers
+        assert isinstance(found, FusedClassifier)
+        return found
+
+    def cross_fit(
+        self,
+        tasks: Sequence[Task],
+        folds: Folds,
+        runtime: Runtime,
+        reporter: Reporter,
+        *,
+        seeds: Sequence[int] = (0,),
+    ) -> CrossFitted:
+        """A head for each fold, stopped by the texts left out; the last ones, on all texts, run for
+        as many epochs as these needed in the median, under their mean temperature."""
         check_kinds("fused", tasks)
-        reader = ViewReader(views=self.views)
-        both, extraction = reader.read([*train.texts, *valid.texts], runtime)
-        views = {name: rows[: len(train)] for name, rows in both.items()}
-        valid_views = {name: rows[len(train) :] for name, rows in both.items()}
+        reader, texts = ViewReader(views=self.views), folds.examples.texts
+        read, extraction = reader.read(texts, runtime)
         with Meter() as meter:
             lexical = None
+            views: dict[str, np.ndarray] = {**read}
             if self.lexical:
                 from llmembed.fusion.lexical import LexicalView
 
-                lexical = LexicalView(width=self.lexical, seed=self.head.seed).fit(train.texts)
-                views[LEXICAL] = lexical.transform(train.texts)
-                valid_views[LEXICAL] = lexical.transform(valid.texts)
-            fusion = build_fusion(
-                self.fusion,
-                {name: (rows.shape[1], rows.shape[2]) for name, rows in views.items()},
-                sigma=self.sigma,
-                width=self.width,
-                align=self.align,
-                dropout=self.align_dropout,
+                seen = texts if folds.refit else [texts[row] for row in folds.fitted(0)]
+                lexical = LexicalView(width=self.lexical, seed=seeds[0]).fit(seen)
+                views[LEXICAL] = lexical.transform(texts)
+            heads = [
+                self._head(
+                    tasks,
+                    views,
+                    folds,
+                    number,
+                    replace(self.head, seed=seeds[number % len(seeds)]),
+                    reporter if len(folds.held) == 1 else _OfFold(reporter, number),
+                )
+                for number in range(len(folds.held))
+            ]
+            left_out = _left_out(tasks, views, folds, heads)
+            chosen = with_thresholds(tasks, folds.left_out, lambda task: left_out[task.name])
+        usage = extraction + meter.usage
+        last = [(head, Usage()) for head in heads]
+        if folds.refit:
+            last = [self._refitted(tasks, views, folds, heads, seed) for seed in seeds]
+        classifiers = tuple(
+            FusedClassifier(
+                tasks=chosen,
+                reader=reader,
+                head=head,
+                lexical=lexical,
+                fit_usage=usage + own,
+                chosen={"epochs": head.epochs},
             )
-            head = train_head(
-                fusion,
-                views,
-                train.labels,
-                tasks,
-                valid_views=valid_views,
-                valid_labels=valid.labels,
-                config=self.head,
-                reporter=reporter,
-            )
-        return FusedClassifier(
-            tasks=tuple(tasks),
-            reader=reader,
-            head=head,
-            lexical=lexical,
-            fit_usage=extraction + meter.usage,
-            chosen={"epochs": head.epochs},
+            for head, own in last
         )
+        return CrossFitted(
+            classifiers=classifiers,
+            left_out={task.name: decide(left_out[task.name], task) for task in chosen},
+        )
+
+    def _head(
+        self,
+        tasks: Sequence[Task],
+        views: Mapping[str, np.ndarray],
+        folds: Folds,
+        number: int | None,
+        config: HeadConfig,
+        reporter: Reporter,
+    ) -> TrainedHead:
+        """The head of fold ``number``, or with None one of all texts."""
+        fitted = np.arange(len(folds.examples)) if number is None else folds.fitted(number)
+        held = folds.held[number or 0]
+        fusion = build_fusion(
+            self.fusion,
+            {name: (rows.shape[1], rows.shape[2]) for name, rows in views.items()},
+            sigma=self.sigma,
+            width=self.width,
+            align=self.align,
+            dropout=self.align_dropout,
+        )
+        labels = folds.examples.labels
+        return train_head(
+            fusion,
+            _taken(views, fitted),
+            {name: values[fitted] for name, values in labels.items()},
+            tasks,
+            valid_views=_taken(views, held),
+            valid_labels={name: values[held] for name, values in labels.items()},
+            config=config,
+            reporter=reporter,
+        )
+
+    def _refitted(
+        self,
+        tasks: Sequence[Task],
+        views: Mapping[str, np.ndarray],
+        folds: Folds,
+        heads: Sequence[TrainedHead],
+        seed: int,
+    ) -> tuple[TrainedHead, Usage]:
+        """One on all texts, and what that took. What the folds' heads say of texts left out is said
+        of this one, too: its own validation texts are among those that it was trained on."""
+        config = replace(self.head, seed=seed)
+        if config.patience is not None:
+            epochs = round(float(np.median([head.best_epoch for head in heads])))
+            config = replace(config, epochs=max(1, epochs), patience=None)
+        with Meter() as meter:
+            head = self._head(tasks, views, folds, None, config, Silent())
+        temperatures = np.exp(np.mean(np.log([each.temperatures for each in heads]), axis=0))
+        metrics = {
+            name: float(np.mean([each.metrics[name] for each in heads])) for name in head.metrics
+        }
+        told = replace(head, temperatures=tuple(temperatures.tolist()), metrics=metrics)
+        return told, meter.usage
+
+
+@dataclass(frozen=True)
+class _OfFold:
+    """Tells metrics under the number of the fold they belong to, from 1 on."""
+
+    reporter: Reporter
+    number: int
+
+    def report(self, metrics: Mapping[str, float], *, step: int) -> None:
+        named = {f"fold_{self.number + 1}/{name}": value for name, value in metrics.items()}
+        self.reporter.report(named, step=step)
+
+
+def _left_out(
+    tasks: Sequence[Task],
+    views: Mapping[str, np.ndarray],
+    folds: Folds,
+    heads: Sequence[TrainedHead],
+) -> dict[str, np.ndarray]:
+    """What each fold's head says of the texts left out of it: scores float32 (H, C) by task."""
+    count = len(folds.examples)
+    scores = {task.name: np.zeros((count, len(task.classes)), dtype=np.float32) for task in tasks}
+    for held, head in zip(folds.held, heads, strict=True):
+        for name, found in head.scores(_taken(views, held)).items():
+            scores[name][held] = found
+    return {name: found[folds.rows] for name, found in scores.items()}
+
+
+def _taken(views: Mapping[str, np.ndarray], rows: np.ndarray) -> dict[str, np.ndarray]:
+    """The views' ``rows``; where these follow one another without a copy."""
+    if len(rows) and rows[-1] - rows[0] == len(rows) - 1:
+        return {name: view[rows[0] : rows[-1] + 1] for name, view in views.items()}
+    return {name: view[rows] for name, view in views.items()}

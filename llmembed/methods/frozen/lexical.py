@@ -8,7 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from llmembed.contract import Examples, Prediction, Reporter, Runtime, Task, Usage
+from llmembed.contract import (
+    Examples,
+    Prediction,
+    Reporter,
+    Runtime,
+    Task,
+    Usage,
+)
+from llmembed.folds import CrossFitted, Folds
 from llmembed.fusion.tfidf import TfIdf
 from llmembed.metering import Meter
 from llmembed.methods import saved
@@ -16,7 +24,7 @@ from llmembed.methods.answers import check_kinds
 from llmembed.methods.frozen.logistic import (
     Linear,
     answers,
-    fit_linears,
+    cross_fit_linears,
     from_arrays,
     parameters_of,
     to_arrays,
@@ -77,12 +85,14 @@ class Lexical:
     """Fits ``LexicalClassifier``.
 
     ``inverse_penalties``: the values of C of which the best on validation is kept.
+    ``class_weights``: rows are weighted by the inverse of their class's share.
     """
 
     deterministic: ClassVar[bool] = True
     word_ngrams: int = 1
     max_terms: int = 100_000
     inverse_penalties: Sequence[float] = (1.0, 10.0, 100.0, 1000.0)
+    class_weights: bool = False
     name: str = "lexical"
 
     def seeded(self, seed: int) -> Lexical:
@@ -96,18 +106,39 @@ class Lexical:
         runtime: Runtime,
         reporter: Reporter,
     ) -> LexicalClassifier:
+        folds = Folds.of(train, valid)
+        [found] = self.cross_fit(tasks, folds, runtime, reporter).classifiers
+        assert isinstance(found, LexicalClassifier)
+        return found
+
+    def cross_fit(
+        self,
+        tasks: Sequence[Task],
+        folds: Folds,
+        runtime: Runtime,
+        reporter: Reporter,
+        *,
+        seeds: Sequence[int] = (0,),
+    ) -> CrossFitted:
+        """The terms are those of all texts that are fitted on in the end; which classes the texts
+        left out have is not looked at."""
         check_kinds("lexical", tasks)
+        texts = folds.examples.texts
         with Meter() as meter:
             tfidf = TfIdf(word_ngrams=self.word_ngrams, max_terms=self.max_terms)
-            rows = tfidf.fit_transform(train.texts)
-            valid_rows = tfidf.transform(valid.texts)
-            linears, chosen = fit_linears(
-                tasks, rows, train, valid_rows, valid, self.inverse_penalties
+            tfidf.fit_transform(texts if folds.refit else [texts[row] for row in folds.fitted(0)])
+            chosen_tasks, linears, chosen, left_out = cross_fit_linears(
+                tasks,
+                tfidf.transform(texts),
+                folds,
+                self.inverse_penalties,
+                class_weights=self.class_weights,
             )
-        return LexicalClassifier(
-            tasks=tuple(tasks),
+        classifier = LexicalClassifier(
+            tasks=chosen_tasks,
             tfidf=tfidf,
             linears=linears,
             fit_usage=meter.usage,
             chosen={"inverse_penalty": chosen},
         )
+        return CrossFitted(classifiers=(classifier,), left_out=left_out)

@@ -1,6 +1,6 @@
 """Logistic regression on ready features: the baseline no head may lose to (PAPERS: LE, section 3).
 
-The solver is scikit-learn's; the inverse regularisation C is chosen on the validation part.
+The solver is scikit-learn's; the inverse regularisation C is chosen on texts left out.
 """
 
 from __future__ import annotations
@@ -11,9 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from llmembed.contract import Examples, Prediction, Task
+from llmembed.contract import Prediction, Task
 from llmembed.errors import ModelError
-from llmembed.methods.answers import decide
+from llmembed.folds import Folds
+from llmembed.methods.answers import decide, with_thresholds
+from llmembed.metrics.deciding import judged
 
 NEVER = -1e4
 """Bias of a class without a training row: its probability is 0 in float32."""
@@ -44,45 +46,46 @@ class Linear:
         return np.asarray(odds / odds.sum(axis=1, keepdims=True), dtype=np.float32)
 
 
-def fit_linear(
-    task: Task,
-    features: Any,
-    train: Examples,
-    valid_features: Any,
-    valid: Examples,
-    inverse_penalties: Sequence[float],
-) -> tuple[Linear, float]:
-    """Fit one task; returns the map best on validation and the C it was fitted with.
-
-    ``features``: (N, F), dense or sparse. Ties go to the smaller C, the stronger penalty.
-    """
-    truth = valid.labels[task.name]
-    best: tuple[float, float, Linear] | None = None
-    for penalty in sorted(inverse_penalties):
-        linear = _fit(task, features, train.labels[task.name], penalty)
-        score = _quality(decide(linear.scores(valid_features, task.kind), task.kind).labels, truth)
-        if best is None or score > best[0]:
-            best = (score, penalty, linear)
-    assert best is not None, "no C to choose from"
-    return best[2], best[1]
-
-
-def fit_linears(
+def cross_fit_linears(
     tasks: Sequence[Task],
     features: Any,
-    train: Examples,
-    valid_features: Any,
-    valid: Examples,
+    folds: Folds,
     inverse_penalties: Sequence[float],
-) -> tuple[dict[str, Linear], dict[str, float]]:
-    """``fit_linear`` for each task: the maps, and the C of each."""
+    *,
+    class_weights: bool = False,
+) -> tuple[tuple[Task, ...], dict[str, Linear], dict[str, float], dict[str, Prediction]]:
+    """The tasks with the thresholds that texts left out say, the map of each, its C, and what was
+    answered to these texts.
+
+    ``features``: (N, F) of all texts of ``folds``, dense or sparse. One C is chosen for all folds,
+    the best under the task's metric; ties go to the smaller, the stronger penalty. With ``refit``
+    the maps are then fitted on all texts, else they are those of the only fold. ``class_weights``:
+    the rows of a class are weighted by the inverse of its share; for ``multi`` those with and
+    without it.
+    """
     linears: dict[str, Linear] = {}
     chosen: dict[str, float] = {}
+    left_out: dict[str, np.ndarray] = {}
+    rows, held_out = folds.rows, folds.left_out
     for task in tasks:
-        linears[task.name], chosen[task.name] = fit_linear(
-            task, features, train, valid_features, valid, inverse_penalties
-        )
-    return linears, chosen
+        labels = folds.examples.labels[task.name]
+        best: float | None = None
+        for penalty in sorted(inverse_penalties):
+            scores = np.zeros((len(folds.examples), len(task.classes)), dtype=np.float32)
+            for number, held in enumerate(folds.held):
+                fitted = folds.fitted(number)
+                linear = _fit(task, features[fitted], labels[fitted], penalty, class_weights)
+                scores[held] = linear.scores(features[held], task.kind)
+            value = judged(task, labels[rows], scores[rows])
+            if best is None or value > best:
+                best, chosen[task.name], left_out[task.name] = value, penalty, scores[rows]
+                linears[task.name] = linear
+        if folds.refit:
+            final = _fit(task, features, labels, chosen[task.name], class_weights)
+            linears[task.name] = final
+    tasks = with_thresholds(tasks, held_out, lambda task: left_out[task.name])
+    answered = {task.name: decide(left_out[task.name], task) for task in tasks}
+    return tasks, linears, chosen, answered
 
 
 def answers(
@@ -90,8 +93,7 @@ def answers(
 ) -> dict[str, Prediction]:
     """What the maps say of ``features`` (N, F)."""
     return {
-        task.name: decide(linears[task.name].scores(features, task.kind), task.kind)
-        for task in tasks
+        task.name: decide(linears[task.name].scores(features, task.kind), task) for task in tasks
     }
 
 
@@ -100,15 +102,7 @@ def parameters_of(linears: Mapping[str, Linear]) -> int:
     return sum(linear.weights.size + linear.bias.size for linear in linears.values())
 
 
-def _quality(labels: np.ndarray, truth: np.ndarray) -> float:
-    """Accuracy (N,), or for several labels a text (N, C) F1 over all cells."""
-    if truth.ndim == 2:
-        both = int((labels & truth).sum())
-        return 2 * both / max(1, int(labels.sum()) + int(truth.sum()))
-    return float((labels == truth).mean()) if len(truth) else 0.0
-
-
-def _fit(task: Task, features: Any, labels: np.ndarray, penalty: float) -> Linear:
+def _fit(task: Task, features: Any, labels: np.ndarray, penalty: float, weighted: bool) -> Linear:
     width = features.shape[1]
     count = len(task.classes)
     weights = np.zeros((width, count), dtype=np.float32)
@@ -117,39 +111,55 @@ def _fit(task: Task, features: Any, labels: np.ndarray, penalty: float) -> Linea
         for column in range(count):
             target = labels[:, column]
             if target.any() and not target.all():
-                weights[:, column], bias[column] = _binary(features, target, penalty)
+                rows = _balanced(target) if weighted else None
+                weights[:, column], bias[column] = _binary(features, target, penalty, rows)
             elif target.all():
                 bias[column] = -NEVER
         return Linear(weights=weights, bias=bias)
     seen = np.unique(labels)
+    rows = _balanced(labels) if weighted else None
     if len(seen) == 1:
         bias[seen] = 0.0
     elif len(seen) == 2:
-        weights[:, seen[1]], bias[seen[1]] = _binary(features, labels == seen[1], penalty)
+        target = labels == seen[1]
+        weights[:, seen[1]], bias[seen[1]] = _binary(features, target, penalty, rows)
         bias[seen[0]] = 0.0
     elif len(seen) > CLASSES_TOGETHER or len(seen) * width > WEIGHTS_TOGETHER:
         for label in seen:
-            weights[:, label], bias[label] = _one_of_many(features, labels == label, penalty)
+            target = labels == label
+            weights[:, label], bias[label] = _one_of_many(features, target, penalty, rows)
     else:
-        model = _solver(penalty).fit(features, labels)
+        model = _solver(penalty).fit(features, labels, sample_weight=rows)
         weights[:, seen] = model.coef_.T
         bias[seen] = model.intercept_
     return Linear(weights=weights, bias=bias)
 
 
-def _binary(features: Any, target: np.ndarray, penalty: float) -> tuple[np.ndarray, float]:
-    model = _solver(penalty).fit(features, target.astype(np.int64))
+def _balanced(labels: np.ndarray) -> np.ndarray:
+    """(N,): the inverse of the share of each row's class, 1 in the mean; what scikit-learn calls
+    balanced."""
+    seen, which, count = np.unique(labels, return_inverse=True, return_counts=True)
+    weights: np.ndarray = (len(labels) / (len(seen) * count))[which]
+    return weights
+
+
+def _binary(
+    features: Any, target: np.ndarray, penalty: float, rows: np.ndarray | None
+) -> tuple[np.ndarray, float]:
+    model = _solver(penalty).fit(features, target.astype(np.int64), sample_weight=rows)
     return model.coef_[0], float(model.intercept_[0])
 
 
-def _one_of_many(features: Any, target: np.ndarray, penalty: float) -> tuple[np.ndarray, float]:
+def _one_of_many(
+    features: Any, target: np.ndarray, penalty: float, rows: np.ndarray | None
+) -> tuple[np.ndarray, float]:
     """One class against all others, by liblinear: its tolerance goes by the class's share."""
     from sklearn.linear_model import LogisticRegression
 
     solver = LogisticRegression(
         C=penalty, max_iter=300, tol=1e-2, solver="liblinear", dual=True, random_state=0
     )
-    model = solver.fit(features, target.astype(np.int64))
+    model = solver.fit(features, target.astype(np.int64), sample_weight=rows)
     return model.coef_[0], float(model.intercept_[0])
 
 

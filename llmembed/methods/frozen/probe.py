@@ -11,14 +11,22 @@ from typing import Any, ClassVar
 import numpy as np
 
 from llmembed.backbones import View
-from llmembed.contract import Examples, Prediction, Reporter, Runtime, Task, Usage
+from llmembed.contract import (
+    Examples,
+    Prediction,
+    Reporter,
+    Runtime,
+    Task,
+    Usage,
+)
+from llmembed.folds import CrossFitted, Folds
 from llmembed.metering import Meter
 from llmembed.methods import saved
 from llmembed.methods.answers import check_kinds
 from llmembed.methods.frozen.logistic import (
     Linear,
     answers,
-    fit_linears,
+    cross_fit_linears,
     from_arrays,
     parameters_of,
     to_arrays,
@@ -84,10 +92,12 @@ class Probe:
     """Fits ``ProbeClassifier``. ``view``: what is read; usually one depth of one backbone.
 
     ``inverse_penalties``: the values of C of which the best on validation is kept.
+    ``class_weights``: rows are weighted by the inverse of their class's share.
     """
 
     view: View
     inverse_penalties: Sequence[float] = (0.003, 0.03, 0.3)
+    class_weights: bool = False
     name: str = "probe"
     deterministic: ClassVar[bool] = True
 
@@ -102,24 +112,36 @@ class Probe:
         runtime: Runtime,
         reporter: Reporter,
     ) -> ProbeClassifier:
+        folds = Folds.of(train, valid)
+        [found] = self.cross_fit(tasks, folds, runtime, reporter).classifiers
+        assert isinstance(found, ProbeClassifier)
+        return found
+
+    def cross_fit(
+        self,
+        tasks: Sequence[Task],
+        folds: Folds,
+        runtime: Runtime,
+        reporter: Reporter,
+        *,
+        seeds: Sequence[int] = (0,),
+    ) -> CrossFitted:
         check_kinds("probe", tasks)
         reader = ViewReader(views={"L": self.view})
-        views, extraction = reader.read([*train.texts, *valid.texts], runtime)
+        views, extraction = reader.read(folds.examples.texts, runtime)
         with Meter() as meter:
             features = _flat(views)
-            mean = features[: len(train)].mean(axis=0)
-            scale = np.maximum(features[: len(train)].std(axis=0), 1e-6)
-            features = (features - mean) / scale
-            linears, chosen = fit_linears(
+            seen = features if folds.refit else features[folds.fitted(0)]
+            mean, scale = seen.mean(axis=0), np.maximum(seen.std(axis=0), 1e-6)
+            chosen_tasks, linears, chosen, left_out = cross_fit_linears(
                 tasks,
-                features[: len(train)],
-                train,
-                features[len(train) :],
-                valid,
+                (features - mean) / scale,
+                folds,
                 self.inverse_penalties,
+                class_weights=self.class_weights,
             )
-        return ProbeClassifier(
-            tasks=tuple(tasks),
+        classifier = ProbeClassifier(
+            tasks=chosen_tasks,
             reader=reader,
             linears=linears,
             mean=mean,
@@ -127,6 +149,7 @@ class Probe:
             fit_usage=extraction + meter.usage,
             chosen={"inverse_penalty": chosen},
         )
+        return CrossFitted(classifiers=(classifier,), left_out=left_out)
 
 
 def _flat(views: Mapping[str, np.ndarray]) -> np.ndarray:

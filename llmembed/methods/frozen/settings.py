@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from llmembed.errors import ConfigError
 from llmembed.fusion import FUSIONS
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 Penalties = Annotated[list[Annotated[float, Field(gt=0)]], Field(min_length=1)]
 """Values of C, the inverse of the penalty; validation chooses."""
+ClassWeights = Annotated[
+    bool, Field(description="weigh rows by the inverse of their class's share")
+]
 
 
 class LexicalSettings(MethodSettings):
@@ -26,6 +29,7 @@ class LexicalSettings(MethodSettings):
     classifier: ClassVar[str] = "llmembed.methods.frozen.lexical:LexicalClassifier"
     word_ngrams: int = Field(1, ge=1, le=3)
     inverse_penalties: Penalties = [1.0, 10.0, 100.0, 1000.0]
+    class_weights: ClassWeights = False
 
     def build(self, name: str, key: str, parts: Parts) -> Method:
         from llmembed.methods.frozen.lexical import Lexical
@@ -34,6 +38,7 @@ class LexicalSettings(MethodSettings):
             name=name,
             word_ngrams=self.word_ngrams,
             inverse_penalties=tuple(self.inverse_penalties),
+            class_weights=self.class_weights,
         )
 
 
@@ -43,6 +48,7 @@ class ProbeSettings(MethodSettings):
     classifier: ClassVar[str] = "llmembed.methods.frozen.probe:ProbeClassifier"
     view: str = Field("encoder own", description="backbone and reads; own: as the model says")
     inverse_penalties: Penalties = [0.003, 0.03, 0.3]
+    class_weights: ClassWeights = False
 
     def views_read(self, key: str, named: Mapping[str, str]) -> dict[str, str]:
         return {f"{key}.view": self.view}
@@ -54,6 +60,7 @@ class ProbeSettings(MethodSettings):
             name=name,
             view=parts.view(self.view, f"{key}.view"),
             inverse_penalties=tuple(self.inverse_penalties),
+            class_weights=self.class_weights,
         )
 
 
@@ -121,4 +128,59 @@ class FusedSettings(MethodSettings):
             align_dropout=self.align_dropout,
             lexical=self.lexical,
             head=head_config(self.head),
+        )
+
+
+class KernelSettings(MethodSettings):
+    kind: Literal["kernel"]
+    cost: ClassVar[int] = 15
+    classifier: ClassVar[str] = "llmembed.methods.frozen.kernel:KernelClassifier"
+    views: dict[str, str] | None = Field(
+        None, description="name: `backbone reads`; null: the experiment's, {}: none"
+    )
+    kernel: Literal["rbf", "arc_cosine", "linear"] = "rbf"
+    shares: Annotated[list[Annotated[float, Field(ge=0, le=1)]], Field(min_length=1)] = Field(
+        [0.0, 0.25, 0.5], description="of the terms in the kernel; left-out rows choose"
+    )
+    penalties: Annotated[list[Annotated[float, Field(ge=1e-4)]], Field(min_length=1)] = Field(
+        [0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0], description="λ; as shares"
+    )
+    word_ngrams: int = Field(2, ge=0, le=3, description="0: no terms beside the views")
+    char_ngrams: tuple[int, int] | None = (2, 5)
+    exact_up_to: int = Field(15_000, ge=1, description="rows; above, over landmarks")
+    landmarks: int = Field(4000, ge=10)
+    class_weights: bool = False
+
+    @model_validator(mode="after")
+    def _something(self) -> KernelSettings:
+        if self.views == {} and not self.word_ngrams:
+            raise ValueError("neither views nor terms: nothing is read of a text")
+        if self.char_ngrams is not None and not 1 <= self.char_ngrams[0] <= self.char_ngrams[1]:
+            raise ValueError("char_ngrams are [least, most] characters, such as [2, 5]")
+        return self
+
+    def views_read(self, key: str, named: Mapping[str, str]) -> dict[str, str]:
+        own, place = (named, "views") if self.views is None else (self.views, f"{key}.views")
+        return {f"{place}.{view}": words for view, words in own.items()}
+
+    def build(self, name: str, key: str, parts: Parts) -> Method:
+        from llmembed.methods.frozen.joint_fit import JointFit
+        from llmembed.methods.frozen.kernel import Kernel
+
+        named, place = parts.views, "views"
+        if self.views is not None:
+            named, place = self.views, f"{key}.views"
+        return Kernel(
+            name=name,
+            views={view: parts.view(words, f"{place}.{view}") for view, words in named.items()},
+            joint=JointFit(
+                kernel=self.kernel,
+                shares=tuple(sorted(set(self.shares))),
+                penalties=tuple(sorted(set(self.penalties), reverse=True)),
+                word_ngrams=self.word_ngrams,
+                char_ngrams=self.char_ngrams if self.word_ngrams else None,
+                exact_up_to=self.exact_up_to,
+                landmarks=self.landmarks,
+                class_weights=self.class_weights,
+            ),
         )

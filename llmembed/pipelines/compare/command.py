@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 from llmembed.errors import ConfigError
 from llmembed.experiment import Experiment
+from llmembed.metrics import judged_by
+from llmembed.pipelines.compare.disagreeing import with_disagreement
 from llmembed.pipelines.compare.keeper import Keeper
 from llmembed.pipelines.compare.race import Race
 from llmembed.pipelines.compare.recording import LeaderboardFile, log_corpus, log_leaderboard
@@ -19,7 +21,9 @@ from llmembed.pipelines.console import (
     write_json,
 )
 from llmembed.pipelines.corpus import changed_names, described, make_corpus, make_source, plain_name
+from llmembed.pipelines.folding import make_folds
 from llmembed.pipelines.generators import check_keys, default_prices
+from llmembed.pipelines.judging import judged
 from llmembed.pipelines.methods import Assembler
 from llmembed.pipelines.runtime import make_runtime, tracking_files
 
@@ -96,6 +100,7 @@ def compare(
         out.print(proviso, style="yellow", soft_wrap=True)
     with make_runtime(**experiment.runtime.model_dump()) as runtime:
         corpus = make_corpus(experiment.data, runtime.files)
+        corpus = judged(corpus, experiment.metric, experiment.costs)
         say_corpus(out, corpus)
         name = plain_name(experiment.tracking.experiment or corpus.name)
         place = tracking_files(runtime.files)
@@ -113,10 +118,14 @@ def compare(
                 runtime=runtime,
                 parent=run,
                 keeper=keeper,
+                folds=make_folds(corpus, experiment.selection, experiment.data.seed),
                 helpers=frozenset(order) - {fitted} if fitted else frozenset(),
             )
             stored = LeaderboardFile.new(runtime.files, plain_name(corpus.name))
             board = race.run(methods, stored.write)
+            board = with_disagreement(board, corpus, assembler, runtime, run)
+            if board.disagreement is not None:
+                stored.write(board)
             log_leaderboard(run, board)
             registered = _register(experiment, corpus, board, keeper, run, name)
             if registered is None:
@@ -152,7 +161,7 @@ def _register(
         # the mean over seeds: the best of many seeds would beat the best of few by luck
         validation_score=winner.valid_mean.mean,
         force=experiment.tracking.promote,
-        metric=" and ".join(f"{t} {m}" for t, m in board.primary.items()),
+        metric=" and ".join(f"{task.name} {judged_by(task)}" for task in corpus.tasks),
         digest=corpus.digest,
         method=winner.label,
         examples=[corpus.train.texts[0][:500]],

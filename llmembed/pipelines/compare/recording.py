@@ -58,11 +58,11 @@ def log_result(run: Run, result: Result, corpus: Corpus, *, pictures: bool) -> N
     if result.reason:
         run.describe(f"**{result.status}:** {result.reason}")
     for task, scores in (result.test or result.valid).items():
-        with _by_product(f"the table of the classes of {task!r}"):
+        with by_product(f"the table of the classes of {task!r}"):
             rows = [vars(row) for row in scores.per_class]
             run.table(rows, f"per_class/{_plain(task)}.json")
         if scores.pairs is not None and scores.confusion is None:
-            with _by_product(f"the confusion matrix of {task!r}"):
+            with by_product(f"the confusion matrix of {task!r}"):
                 _log_confusion(run, task, scores)
         if pictures:
             _log_pictures(run, result, task)
@@ -91,12 +91,12 @@ def _log_pictures(run: Run, result: Result, task: str) -> None:
         draw["reliability"] = lambda path: reliability_picture(scores, path)
     with tempfile.TemporaryDirectory() as folder:
         for name, drawn in draw.items():
-            with _by_product(f"the {name} picture of {task!r}"):
+            with by_product(f"the {name} picture of {task!r}"):
                 run.figure(drawn(f"{Path(folder, _plain(task))}_{name}.png"))
 
 
 @contextmanager
-def _by_product(what: str) -> Iterator[None]:
+def by_product(what: str) -> Iterator[None]:
     """A fit of hours is not lost with a picture of it: what can't be kept is said instead."""
     from llmembed.tracking.privacy import masked
 
@@ -114,7 +114,7 @@ def log_leaderboard(run: Run, board: Leaderboard) -> None:
     run.json(board.to_json(), "leaderboard.json")
     run.text(board.to_markdown(), "leaderboard.md")
     if any(row.shown for row in board.rows):
-        with _by_product("the front picture"), tempfile.TemporaryDirectory() as folder:
+        with by_product("the front picture"), tempfile.TemporaryDirectory() as folder:
             path = Path(folder, "front.png")
             front_picture(board, path)
             run.figure(path)

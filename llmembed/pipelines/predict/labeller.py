@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from llmembed.contract import UNKNOWN, Classifier, Prediction, Reader, Task, unanswered_rows
@@ -181,14 +182,14 @@ def answers(
         task, alone=alone, scores=scores, abstains=abstains
     )
     class_columns = more[abstains:]
-    best = None if prediction.scores is None else prediction.scores.max(axis=1)
+    best = None if prediction.scores is None else _best(task, prediction.labels, prediction.scores)
     if task.kind == "multi":
         chosen = [[task.classes[i] for i in np.flatnonzero(row)] for row in prediction.labels]
         columns = {label_column: pa.array(chosen, pa.list_(pa.string()))}
     else:
         names = [None if label < 0 else task.classes[label] for label in prediction.labels]
         below = np.zeros(len(names), dtype=bool)
-        if abstains and best is not None:
+        if abstains and best is not None and unknown_below is not None:
             below = (best < unknown_below) & ~prediction.invalid  # no answer is not a doubt
             names = [UNKNOWN if low else name for name, low in zip(names, below, strict=True)]
         columns = {label_column: pa.array(names, pa.string())}
@@ -204,3 +205,15 @@ def answers(
         ends = pa.array(prediction.offsets, pa.int32())
         columns = {name: pa.ListArray.from_arrays(ends, words) for name, words in columns.items()}
     return columns
+
+
+def _best(
+    task: Task, labels: npt.NDArray[Any], scores: npt.NDArray[np.float32]
+) -> npt.NDArray[np.float32]:
+    """(N,): for ``multi`` the largest score, else the answer's, under costs not always the largest;
+    of an unreadable answer the largest."""
+    largest: npt.NDArray[np.float32] = scores.max(axis=1)
+    if task.kind == "multi":
+        return largest
+    own = scores[np.arange(len(labels)), np.maximum(labels, 0)]
+    return np.where(labels < 0, largest, own)

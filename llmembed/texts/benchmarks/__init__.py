@@ -6,6 +6,7 @@ from __future__ import annotations
 from llmembed.plugins import Table
 from llmembed.texts.benchmarks import (
     agnews,
+    goemotions,
     imdb,
     massive_en,
     r8,
@@ -32,6 +33,7 @@ _OWN: dict[str, Benchmark | str] = {
     "r52": r52.BENCHMARK,
     "20ng": twenty_newsgroups.BENCHMARK,
     "massive-en": massive_en.BENCHMARK,
+    "goemotions": goemotions.BENCHMARK,
 }
 BENCHMARKS: Table[Benchmark] = Table("llmembed.benchmarks", _OWN, check=_problem)
 

@@ -28,7 +28,8 @@ class Benchmark:
     under ``LLMEMBED_DATA_DIR``, each with a ``SPLIT.parquet`` for every entry of ``mirror``
     (ours -> file stem). ``hub``: where to get it otherwise. ``from_hub`` brings hub tables into
     the mirror's columns; ``prepare`` applies options to the tables of either. ``make`` replaces
-    both places for data that is made on the spot.
+    both places for data that is made on the spot. ``metrics``: task -> by what it is judged unless
+    the experiment says otherwise, where its papers report another metric than its kind's own.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Benchmark:
     prepare: Callable[[Tables, Mapping[str, Any]], Tables] | None = None
     make: Callable[[], tuple[Tables, dict[str, str]]] | None = None
     options: tuple[str, ...] = ()
+    metrics: Mapping[str, str] = field(default_factory=dict)
     notes: Mapping[str, str] = field(default_factory=dict)
     hub_notes: Mapping[str, str] = field(default_factory=dict)
 

@@ -117,7 +117,7 @@ def test_runs_are_nested_complete_and_ended(compared, client):
 def test_epochs_pictures_and_tables_are_there(compared, client):
     runs = {run.info.run_name: run for run in runs_of(client, "news")}
     run = runs["avg_b_r seed 0"]
-    history = client.get_metric_history(run.info.run_id, "valid_accuracy")
+    history = client.get_metric_history(run.info.run_id, "fold_1/valid_accuracy")
     assert [metric.step for metric in history] == list(range(1, len(history) + 1))
     assert len(history) >= 2
     files = {f.path for f in client.list_artifacts(run.info.run_id, "figures")}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -16,6 +18,7 @@ from tune.heads.data import SharedData
 from tune.heads.fits import fit_alone, fit_grouped, grouped
 from tune.heads.space import Configuration
 from tune.ledger import Ledger, Planned, Record
+from tune.trials import told_of_failed
 
 MEASURED = ("seconds", "energy_joules", "latency_seconds")
 HEAD = {"widths": [8], "epochs": 5, "patience": None, "precision": "fp32"}
@@ -42,6 +45,11 @@ def data(tmp_path_factory) -> SharedData:
 
 def sweep(**space):
     return load_sweep("paper-grid", changes={"space": {"fusion": "avg", **space}, "head": HEAD})
+
+
+class Heard:
+    def report(self, metrics, *, step):
+        pass
 
 
 def planned_of(made, data, seeds=2) -> list[Planned]:
@@ -156,3 +164,26 @@ def test_ranking_and_front():
     assert found[1].sd == pytest.approx(0.01414, abs=1e-4)
     front: list[Standing] = pareto(found, "parameters")
     assert [s.configuration.fusion for s in front] == ["avg", "max"]
+
+
+@pytest.mark.parametrize("metric", ["macro_f1", "log_loss"])
+def test_fits_are_worth_what_the_sweeps_metric_says(data, metric):
+    """Alone and in groups, and in every epoch."""
+    made = load_sweep(
+        "paper-grid",
+        changes={"space": {"fusion": "avg", "dropout": 0.0}, "head": HEAD, "metric": metric},
+    )
+    assert made.experiment({"m": made.fused(Configuration(fusion="avg"))}).metric == metric
+    assert told_of_failed(made) < -1e6 < told_of_failed(sweep()) == 0
+    judged = replace(data, tasks=(replace(data.tasks[0], metric=metric),))
+    planned = planned_of(made, judged)
+    together = list(fit_grouped(planned, judged, made.head_of))
+    for record in together:
+        head = made.head_of(record.planned.configuration)
+        alone = fit_alone(record.planned, judged, head, reporter=Heard())
+        value = record.figures["valid_accuracy"]
+        assert value == pytest.approx(alone.figures["valid_accuracy"], abs=1e-4)
+        assert value == record.figures["valid_accuracy/topic"]
+        assert alone.history[-1] == alone.figures["valid_accuracy"]
+        if metric == "log_loss":  # the loss of one task is the metric itself
+            assert value == pytest.approx(-record.figures["valid_loss"], rel=1e-4)

@@ -41,7 +41,7 @@ class CentroidClassifier(OverViews):
             else:
                 odds = np.exp(near - near.max(axis=1, keepdims=True, initial=-np.inf))
                 scores = odds / odds.sum(axis=1, keepdims=True)
-            found[task.name] = decide(scores.astype(np.float32), task.kind)
+            found[task.name] = decide(scores.astype(np.float32), task)
         return found
 
     def features_of_views(

@@ -34,7 +34,7 @@ class CommitteeClassifier:
     ) -> dict[str, Prediction]:
         told = [member.predict(texts, runtime) for member in self.members]
         return {
-            task.name: decide(np.mean([t[task.name].scores for t in told], axis=0), task.kind)
+            task.name: decide(np.mean([t[task.name].scores for t in told], axis=0), task)
             for task in self.tasks
         }
 

@@ -1,0 +1,1 @@
+"""Classifiers made of others: several answer, one is told."""

@@ -1,0 +1,191 @@
+"""``kernel``: one closed-form ridge over a kernel of frozen reads joined with one of terms.
+
+All reads of all views stand side by side in one kernel, so that every depth is used and none has to
+be chosen; beside it, at a share that the data choose, a linear kernel of words, their runs and
+characters. No epochs, no learning rate, no seed: a linear system, answers to left-out rows in
+closed form, and probabilities calibrated on these.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from llmembed.backbones import View
+from llmembed.contract import (
+    Examples,
+    Prediction,
+    Reporter,
+    Runtime,
+    Task,
+    Usage,
+)
+from llmembed.errors import ModelError
+from llmembed.folds import CrossFitted, Folds
+from llmembed.heads.ridge import Split
+from llmembed.metering import Meter
+from llmembed.methods import saved
+from llmembed.methods.answers import check_kinds, decide, with_thresholds
+from llmembed.methods.frozen.joint import Joint
+from llmembed.methods.frozen.joint_fit import JointFit, fit_joint
+from llmembed.methods.views import OverViews, ViewReader, views_from_json, views_to_json
+
+TERMS = "terms.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class KernelClassifier(OverViews):
+    """Answers of one joint ridge per task. ``chosen``: what left-out rows chose."""
+
+    method: ClassVar[str] = "kernel"
+    tasks: tuple[Task, ...]
+    joint: Joint
+    fit_usage: Usage
+    chosen: Mapping[str, Any]
+
+    @property
+    def parameters_trained(self) -> int:
+        return self.joint.parameters
+
+    def answer_views(
+        self, views: Mapping[str, np.ndarray], texts: Sequence[str]
+    ) -> dict[str, Prediction]:
+        scores = self.joint.scores(flat(views, self.reader.views, len(texts)), texts)
+        return {task.name: decide(scores[task.name], task) for task in self.tasks}
+
+    def features_of_views(
+        self, views: Mapping[str, np.ndarray], texts: Sequence[str]
+    ) -> np.ndarray:
+        """All reads, standardised, float32 (N, F)."""
+        rows = flat(views, self.reader.views, len(texts))
+        return (rows - self.joint.mean) / self.joint.scale
+
+    def save(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        settings, arrays = self.joint.to_parts()
+        if self.joint.terms is not None:
+            terms = json.dumps(self.joint.terms.to_json(), ensure_ascii=False)
+            (folder / TERMS).write_text(terms + "\n", encoding="utf-8")
+        saved.write(
+            folder,
+            method=self.method,
+            tasks=self.tasks,
+            fit_usage=self.fit_usage,
+            settings={
+                "chosen": dict(self.chosen),
+                "views": views_to_json(self.reader.views),
+                "joint": settings,
+            },
+            arrays=arrays,
+        )
+
+    @classmethod
+    def load(cls, folder: Path) -> KernelClassifier:
+        tasks, usage, settings, arrays = saved.read(folder)
+        path = folder / TERMS
+        try:
+            terms = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+            joint = Joint.from_parts(tasks, settings["joint"], arrays, terms)
+        except (KeyError, TypeError, ValueError) as error:
+            raise ModelError(f"no readable kernel in {folder}: {error}") from error
+        return cls(
+            tasks=tasks,
+            reader=ViewReader(views=views_from_json(settings["views"])),
+            joint=joint,
+            fit_usage=usage,
+            chosen=settings["chosen"],
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kernel:
+    """Fits ``KernelClassifier``.
+
+    ``views``: name -> what is read; their reads are joined, whatever their names. ``fit``: how the
+    kernels are joined and what left-out rows choose from.
+    """
+
+    deterministic: ClassVar[bool] = True
+    views: Mapping[str, View]
+    joint: JointFit
+    name: str = "kernel"
+
+    def seeded(self, seed: int) -> Kernel:
+        return self
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What was asked for."""
+        return {
+            **self.joint.to_json(),
+            "views": {
+                name: f"{view.backbone.label} {' '.join(map(str, view.reads))}"
+                for name, view in self.views.items()
+            },
+        }
+
+    def fit(
+        self,
+        tasks: Sequence[Task],
+        train: Examples,
+        valid: Examples,
+        runtime: Runtime,
+        reporter: Reporter,
+    ) -> KernelClassifier:
+        folds = Folds.of(train, valid)
+        [found] = self.cross_fit(tasks, folds, runtime, reporter).classifiers
+        assert isinstance(found, KernelClassifier)
+        return found
+
+    def cross_fit(
+        self,
+        tasks: Sequence[Task],
+        folds: Folds,
+        runtime: Runtime,
+        reporter: Reporter,
+        *,
+        seeds: Sequence[int] = (0,),
+    ) -> CrossFitted:
+        check_kinds(self.name, tasks)
+        reader, texts = ViewReader(views=self.views), folds.examples.texts
+        views, extraction = reader.read(texts, runtime)
+        with Meter() as meter:
+            fitted = fit_joint(
+                tasks,
+                flat(views, self.views, len(texts)),
+                texts,
+                folds.examples.labels,
+                [
+                    Split(fitted=folds.fitted(number), held=held)
+                    for number, held in enumerate(folds.held)
+                ],
+                self.joint,
+                refit=folds.refit,
+            )
+            left_out = {task.name: fitted.left_out[task.name][folds.rows] for task in tasks}
+            chosen = with_thresholds(tasks, folds.left_out, lambda task: left_out[task.name])
+        classifier = KernelClassifier(
+            tasks=chosen,
+            reader=reader,
+            joint=fitted.joint,
+            fit_usage=extraction + meter.usage,
+            chosen=fitted.chosen,
+        )
+        return CrossFitted(
+            classifiers=(classifier,),
+            left_out={task.name: decide(left_out[task.name], task) for task in chosen},
+        )
+
+
+def flat(views: Mapping[str, np.ndarray], order: Mapping[str, View], count: int) -> np.ndarray:
+    """Views (N, L, D) side by side in the order of ``order``, float32 (N, F)."""
+    if not order:
+        return np.zeros((count, 0), dtype=np.float32)
+    rows = [np.asarray(views[name], dtype=np.float32) for name in order]
+    return np.concatenate([each.reshape(count, math.prod(each.shape[1:])) for each in rows], axis=1)
