@@ -78,7 +78,16 @@ def test_settings_may_follow_the_sources(table: Path):
     from llmembed.cli import _experiment, parse
     from llmembed.cli.arguments import parser
 
-    words = ["compare", "--data", "r8", "seeds=5", "--methods", "avg", "methods.avg.sigma=0.3"]
+    words = [
+        "compare",
+        "fusions",
+        "--data",
+        "r8",
+        "seeds=5",
+        "--methods",
+        "avg",
+        "methods.avg.sigma=0.3",
+    ]
     experiment = _experiment(parse(parser(), words))
     assert experiment.data.source == ["r8"]
     assert experiment.seeds == 5

@@ -28,7 +28,7 @@ def test_every_fusion_has_its_line_in_the_recipe_of_all_fusions():
 
 def test_options_and_dotted_words_change_settings_and_the_last_word_wins():
     experiment = load_experiment(
-        "compare",
+        "fusions",
         changes={"seeds": 2, "data.source": ["a.csv"]},
         overrides=["seeds=5", "methods.co_avg.sigma=0.4", "data.labels={topic: kind}"],
         only=["co_avg", "probe"],
@@ -61,7 +61,7 @@ def test_options_and_dotted_words_change_settings_and_the_last_word_wins():
 )
 def test_a_mistake_gets_one_sentence_that_names_the_key(overrides, words):
     with pytest.raises(ConfigError) as caught:
-        load_experiment("compare", overrides=overrides)
+        load_experiment("fusions", overrides=overrides)
     message = str(caught.value)
     assert "\n" not in message
     for word in words:
@@ -82,7 +82,7 @@ def test_a_file_that_is_missing_broken_or_no_mapping(tmp_path: Path):
     with pytest.raises(ConfigError, match="did you mean 'compare'"):
         load_experiment("comparee")
     with pytest.raises(ConfigError, match="did you mean 'avg'"):
-        load_experiment("compare", only=["avvg"])
+        load_experiment("fusions", only=["avvg"])
 
 
 def test_a_file_of_ones_own(tmp_path: Path):

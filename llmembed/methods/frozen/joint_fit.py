@@ -29,6 +29,8 @@ from llmembed.metrics.deciding import judged, plainly_decided
 CHOICE_ROWS = 4000
 """Rows on which share and penalty are looked for, at most."""
 LEAST_SCALE = 1e-6
+MIDDLING = 0.25
+"""The share of terms with which all penalties are tried."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -182,17 +184,24 @@ class _Fitting:
         chosen: dict[str, tuple[float, float]] = {}
         answers: dict[str, Tensor] = {}
         index = torch.from_numpy(rows).to(self.device)
-        for share in self.shares:
+        penalties = self.settings.penalties
+        tried = set(range(len(penalties)))
+        # All penalties with a middling share, then with the others those beside the best ones.
+        shares = sorted(self.shares, key=lambda share: abs(share - MIDDLING))
+        for share in shares:
             gram = self._gram(rows, rows, share)
-            for penalty in self.settings.penalties:
+            for number in sorted(tried):
                 for task in self.tasks:
                     y = self.targets[task.name][index]
-                    ridge = penalty / self.weights[task.name][index]
+                    ridge = penalties[number] / self.weights[task.name][index]
                     said = left_out(gram, y, ridge, own)
                     value = _value(task, self.labels[task.name][rows], said)
                     if task.name not in best or value > best[task.name]:
-                        best[task.name], chosen[task.name] = value, (share, penalty)
+                        best[task.name], chosen[task.name] = value, (share, penalties[number])
                         answers[task.name] = said
+            places = [penalties.index(penalty) for _, penalty in chosen.values()]
+            tried = {place + step for place in places for step in (-1, 0, 1)}
+            tried &= set(range(len(penalties)))
         return chosen, answers
 
     def _near(
