@@ -56,7 +56,10 @@ def test_options_and_dotted_words_change_settings_and_the_last_word_wins():
         (["runtime.actors=many"], ["runtime.actors", "'many'"]),
         (["seeds.more=1"], ["seeds.more", "seeds is a value"]),
         (["data.seed=[1"], ["data.seed", "YAML"]),
-        (["backbones.encoder.long_texts=fold"], ["backbones.encoder.long_texts", "'fold'"]),
+        (
+            ["backbones.encoder.model=minilm", "backbones.encoder.long_texts=fold"],
+            ["backbones.encoder.long_texts", "'fold'"],
+        ),
     ],
 )
 def test_a_mistake_gets_one_sentence_that_names_the_key(overrides, words):
