@@ -1,11 +1,12 @@
 """Frozen embeddings against whole fine-tuning: ``python benchmarks/frozen.py --out DIR``.
 
 On each data set every frozen method by the protocol of ``llmembed compare`` (validation chooses,
-what is cheap is fitted on train and validation together, test is read once a fit) and ``encoder``,
-the same model fine-tuned whole, on the same rows. ``--limit`` cuts the training parts alike for all
-rows, stratified and seeded. What is found is kept in ``DIR/NAME-LIMIT.json`` after each method, with
-the answers to test beside it, and a run that was ended goes on there. Differences to ``encoder`` are
-paired: over the same test texts, drawn with replacement, of the means over seeds.
+what is cheap is fitted on train and validation together, test is read once a fit) and
+``encoder``, the same model fine-tuned whole, on the same rows. ``--limit`` cuts the training
+parts alike for all rows, stratified and seeded. What is found is kept in ``DIR/NAME-LIMIT.json``
+after each method, with the answers to test beside it, and a run that was ended goes on there.
+Differences to ``encoder`` are paired: over the same test texts, drawn with replacement, of the
+means over seeds.
 """
 
 from __future__ import annotations

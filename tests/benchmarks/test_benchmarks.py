@@ -148,6 +148,23 @@ def check_finetuning(folder: Path) -> None:
     assert found["ways"][killed]["largest_relative_difference"] < 1e-3
 
 
+def check_frozen(folder: Path) -> None:
+    words = ("--out", str(folder / "out"))
+    found = run("frozen", folder / "first", *words)["data"]["r8"]
+    assert found["rows"] == {"train": TRAIN, "valid": VALID, "test": ROWS["test"]}
+    methods = found["methods"]
+    assert {"kernel", "frozen", "encoder"} <= set(methods)
+    for name, row in methods.items():
+        assert row["seeds"] == (2 if name in ("concat_b_r", "concat+lexical", "encoder") else 1)
+        if name != "encoder":
+            told = row["against_encoder"]
+            assert told["difference"] == pytest.approx(row["test"] - methods["encoder"]["test"])
+            assert told["low"] <= told["difference"] <= told["high"]
+    # What is there is not done again.
+    again = run("frozen", folder / "again", *words, "--resume")["data"]["r8"]
+    assert again["methods"] == methods
+
+
 def check_api_fuzz(folder: Path) -> None:
     pytest.importorskip("schemathesis", reason="schemathesis is not installed")
     found = run("api_fuzz", folder)
@@ -164,6 +181,7 @@ SLOW: dict[str, Callable[[Path], None]] = {
     "api_fuzz": check_api_fuzz,
     "extraction": check_extraction,
     "finetuning": check_finetuning,
+    "frozen": check_frozen,
     "head": check_head,
     "paper_grid": check_paper_grid,
     "serving": check_serving,
