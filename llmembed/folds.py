@@ -21,6 +21,13 @@ def joined(first: Examples, second: Examples) -> Examples:
     return Examples(texts=[*first.texts, *second.texts], labels=labels, words=words)
 
 
+def index_of(rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64] | slice:
+    """``rows``, as a slice where they follow one another: what it takes is then no copy."""
+    if len(rows) and rows[-1] - rows[0] == len(rows) - 1:
+        return slice(int(rows[0]), int(rows[-1]) + 1)
+    return rows
+
+
 @dataclass(frozen=True, kw_only=True)
 class Folds:
     """N labelled texts to fit on, some of which are left out in turn. ``held``: the rows of each

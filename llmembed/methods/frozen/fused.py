@@ -24,7 +24,7 @@ from llmembed.contract import (
     Task,
     Usage,
 )
-from llmembed.folds import CrossFitted, Folds
+from llmembed.folds import CrossFitted, Folds, index_of
 from llmembed.fusion import LEXICAL, Align, build_fusion
 from llmembed.heads import HeadConfig
 from llmembed.heads.trained import TrainedHead
@@ -291,7 +291,5 @@ def _left_out(
 
 
 def _taken(views: Mapping[str, np.ndarray], rows: np.ndarray) -> dict[str, np.ndarray]:
-    """The views' ``rows``; where these follow one another without a copy."""
-    if len(rows) and rows[-1] - rows[0] == len(rows) - 1:
-        return {name: view[rows[0] : rows[-1] + 1] for name, view in views.items()}
-    return {name: view[rows] for name, view in views.items()}
+    index = index_of(rows)
+    return {name: view[index] for name, view in views.items()}

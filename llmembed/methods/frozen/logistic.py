@@ -13,7 +13,7 @@ import numpy as np
 
 from llmembed.contract import Prediction, Task
 from llmembed.errors import ModelError
-from llmembed.folds import Folds
+from llmembed.folds import Folds, index_of
 from llmembed.methods.answers import decide, with_thresholds
 from llmembed.metrics.deciding import judged
 
@@ -73,9 +73,9 @@ def cross_fit_linears(
         for penalty in sorted(inverse_penalties):
             scores = np.zeros((len(folds.examples), len(task.classes)), dtype=np.float32)
             for number, held in enumerate(folds.held):
-                fitted = folds.fitted(number)
+                fitted = index_of(folds.fitted(number))
                 linear = _fit(task, features[fitted], labels[fitted], penalty, class_weights)
-                scores[held] = linear.scores(features[held], task.kind)
+                scores[held] = linear.scores(features[index_of(held)], task.kind)
             value = judged(task, labels[rows], scores[rows])
             if best is None or value > best:
                 best, chosen[task.name], left_out[task.name] = value, penalty, scores[rows]

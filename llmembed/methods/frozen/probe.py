@@ -19,7 +19,7 @@ from llmembed.contract import (
     Task,
     Usage,
 )
-from llmembed.folds import CrossFitted, Folds
+from llmembed.folds import CrossFitted, Folds, index_of
 from llmembed.metering import Meter
 from llmembed.methods import saved
 from llmembed.methods.answers import check_kinds
@@ -131,7 +131,7 @@ class Probe:
         views, extraction = reader.read(folds.examples.texts, runtime)
         with Meter() as meter:
             features = _flat(views)
-            seen = features if folds.refit else features[folds.fitted(0)]
+            seen = features if folds.refit else features[index_of(folds.fitted(0))]
             mean, scale = seen.mean(axis=0), np.maximum(seen.std(axis=0), 1e-6)
             chosen_tasks, linears, chosen, left_out = cross_fit_linears(
                 tasks,
