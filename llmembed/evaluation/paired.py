@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -22,6 +23,25 @@ class Told:
 
     rows: npt.NDArray[np.int64]
     right: npt.NDArray[np.bool_]
+
+    def to_json(self) -> dict[str, Any]:
+        """A bit for each row up to the last: whether it was left out, and whether it was right."""
+        count = int(self.rows.max()) + 1 if len(self.rows) else 0
+        bits = np.zeros((2, count), dtype=np.bool_)
+        bits[0, self.rows], bits[1, self.rows] = True, self.right
+        words = [base64.b64encode(np.packbits(each).tobytes()).decode() for each in bits]
+        return {"count": count, "left_out": words[0], "right": words[1]}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Told:
+        count = int(data["count"])
+
+        def bits(name: str) -> npt.NDArray[np.bool_]:
+            packed = np.frombuffer(base64.b64decode(data[name]), dtype=np.uint8)
+            return np.unpackbits(packed, count=count).astype(np.bool_)
+
+        rows = np.flatnonzero(bits("left_out"))
+        return cls(rows=rows, right=bits("right")[rows])
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,7 +21,14 @@ from llmembed.tracking.connection import resolve_uri, ui_command
 from llmembed.tracking.driver import Driver, Orphans
 from llmembed.tracking.privacy import masked
 from llmembed.tracking.pyfunc import LoggedClassifier, log_classifier
-from llmembed.tracking.registry import Registered, champion, download, holder_of, register
+from llmembed.tracking.registry import (
+    Registered,
+    champion,
+    download,
+    holder_of,
+    logged_json,
+    register,
+)
 from llmembed.tracking.reporter import RunReporter
 from llmembed.tracking.run import Run
 from llmembed.tracking.runs import Tracking
@@ -38,6 +45,7 @@ __all__ = [
     "download",
     "holder_of",
     "log_classifier",
+    "logged_json",
     "masked",
     "register",
     "resolve_uri",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 import os
 import re
@@ -170,6 +171,20 @@ def _decide(
     return "challenger", (
         f"{metric} {score:.4f} does not beat {holder.score:.4f} of the champion, {who}"
     )
+
+
+def logged_json(tracking: Tracked, run_id: str | None, path: str) -> Any:
+    """What a run keeps as the JSON file ``path``, None where it keeps none."""
+    from mlflow.exceptions import MlflowException
+
+    if run_id is None:
+        return None
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            file = tracking.client.download_artifacts(run_id, path, folder)
+            return json.loads(Path(file).read_text(encoding="utf-8"))
+    except (MlflowException, OSError, ValueError):
+        return None
 
 
 def champion(tracking: Tracked, name: str) -> Registered | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 
 from llmembed.contract import Prediction, Task
@@ -43,6 +45,15 @@ def test_by_the_texts_that_both_were_asked_about():
     assert found is not None
     assert (found.texts, found.only_winner, found.only_other) == (2, 1, 1)
     assert compare_paired("b", told([1]), told([1], rows=[4])) is None
+
+
+def test_kept_in_a_file_and_read_again():
+    rng = np.random.default_rng(0)
+    for rows in (np.arange(100, 117), np.sort(rng.choice(1000, 300, replace=False)), np.array([])):
+        before = told(rng.random(len(rows)) < 0.5, rows=rows.astype(int))
+        after = Told.from_json(json.loads(json.dumps(before.to_json())))
+        np.testing.assert_array_equal(before.rows, after.rows)
+        np.testing.assert_array_equal(before.right, after.right)
 
 
 def test_no_difference_at_all_is_certain_to_be_chance():

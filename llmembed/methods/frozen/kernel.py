@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
+import torch
 
 from llmembed.backbones import View
 from llmembed.contract import (
@@ -26,8 +27,9 @@ from llmembed.contract import (
     Task,
     Usage,
 )
-from llmembed.errors import ModelError
+from llmembed.errors import ModelError, UnsupportedError
 from llmembed.folds import CrossFitted, Folds
+from llmembed.fusion import build_fusion
 from llmembed.heads.ridge import Split
 from llmembed.metering import Meter
 from llmembed.methods import saved
@@ -41,13 +43,15 @@ TERMS = "terms.json"
 
 @dataclass(frozen=True, kw_only=True)
 class KernelClassifier(OverViews):
-    """Answers of one joint ridge per task. ``chosen``: what left-out rows chose."""
+    """Answers of one joint ridge per task. ``fusion``: how views become features, None: side by
+    side. ``chosen``: what left-out rows chose."""
 
     method: ClassVar[str] = "kernel"
     tasks: tuple[Task, ...]
     joint: Joint
     fit_usage: Usage
     chosen: Mapping[str, Any]
+    fusion: str | None = None
 
     @property
     def parameters_trained(self) -> int:
@@ -56,15 +60,17 @@ class KernelClassifier(OverViews):
     def answer_views(
         self, views: Mapping[str, np.ndarray], texts: Sequence[str]
     ) -> dict[str, Prediction]:
-        scores = self.joint.scores(flat(views, self.reader.views, len(texts)), texts)
+        scores = self.joint.scores(self._features(views, len(texts)), texts)
         return {task.name: decide(scores[task.name], task) for task in self.tasks}
 
     def features_of_views(
         self, views: Mapping[str, np.ndarray], texts: Sequence[str]
     ) -> np.ndarray:
         """All reads, standardised, float32 (N, F)."""
-        rows = flat(views, self.reader.views, len(texts))
-        return (rows - self.joint.mean) / self.joint.scale
+        return (self._features(views, len(texts)) - self.joint.mean) / self.joint.scale
+
+    def _features(self, views: Mapping[str, np.ndarray], count: int) -> np.ndarray:
+        return features_of(views, tuple(self.reader.views), count, self.fusion)
 
     def save(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -81,6 +87,7 @@ class KernelClassifier(OverViews):
                 "chosen": dict(self.chosen),
                 "views": views_to_json(self.reader.views),
                 "joint": settings,
+                "fusion": self.fusion,
             },
             arrays=arrays,
         )
@@ -100,6 +107,7 @@ class KernelClassifier(OverViews):
             joint=joint,
             fit_usage=usage,
             chosen=settings["chosen"],
+            fusion=settings["fusion"],
         )
 
 
@@ -107,13 +115,15 @@ class KernelClassifier(OverViews):
 class Kernel:
     """Fits ``KernelClassifier``.
 
-    ``views``: name -> what is read; their reads are joined, whatever their names. ``fit``: how the
-    kernels are joined and what left-out rows choose from.
+    ``views``: name -> what is read; their reads stand side by side, whatever their names, or as
+    ``fusion`` says, one without parameters. ``joint``: how the kernels are joined and what left-out
+    rows choose from.
     """
 
     deterministic: ClassVar[bool] = True
     views: Mapping[str, View]
     joint: JointFit
+    fusion: str | None = None
     name: str = "kernel"
 
     def seeded(self, seed: int) -> Kernel:
@@ -124,6 +134,7 @@ class Kernel:
         """What was asked for."""
         return {
             **self.joint.to_json(),
+            "fusion": self.fusion,
             "views": {
                 name: f"{view.backbone.label} {' '.join(map(str, view.reads))}"
                 for name, view in self.views.items()
@@ -158,7 +169,7 @@ class Kernel:
         with Meter() as meter:
             fitted = fit_joint(
                 tasks,
-                flat(views, self.views, len(texts)),
+                features_of(views, tuple(self.views), len(texts), self.fusion),
                 texts,
                 folds.examples.labels,
                 [
@@ -176,6 +187,7 @@ class Kernel:
             joint=fitted.joint,
             fit_usage=extraction + meter.usage,
             chosen=fitted.chosen,
+            fusion=self.fusion,
         )
         return CrossFitted(
             classifiers=(classifier,),
@@ -183,9 +195,24 @@ class Kernel:
         )
 
 
-def flat(views: Mapping[str, np.ndarray], order: Mapping[str, View], count: int) -> np.ndarray:
-    """Views (N, L, D) side by side in the order of ``order``, float32 (N, F)."""
+def features_of(
+    views: Mapping[str, np.ndarray], order: Sequence[str], count: int, fusion: str | None
+) -> np.ndarray:
+    """Views (N, L, D) -> features float32 (N, F): side by side in this order, or fused."""
     if not order:
         return np.zeros((count, 0), dtype=np.float32)
-    rows = [np.asarray(views[name], dtype=np.float32) for name in order]
-    return np.concatenate([each.reshape(count, math.prod(each.shape[1:])) for each in rows], axis=1)
+    rows = {name: np.asarray(views[name], dtype=np.float32) for name in order}
+    if fusion is None:
+        flat = [each.reshape(count, math.prod(each.shape[1:])) for each in rows.values()]
+        return np.concatenate(flat, axis=1)
+    shapes = {name: (each.shape[1], each.shape[2]) for name, each in rows.items()}
+    module = build_fusion(fusion, shapes)
+    if module.has_parameters:
+        raise UnsupportedError(
+            f"fusion {fusion!r} is trained with its head, which a kernel is not: take one that "
+            "only joins views, such as concat_b_r"
+        )
+    with torch.inference_mode():
+        fused = module({n: torch.from_numpy(r) for n, r in rows.items()})
+    found: np.ndarray = fused.numpy()
+    return found

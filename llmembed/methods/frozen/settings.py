@@ -14,6 +14,7 @@ from llmembed.methods.settings import MethodSettings, Parts
 from llmembed.mistakes import one_of
 
 if TYPE_CHECKING:
+    from llmembed.backbones import View
     from llmembed.contract import Method
 
 Penalties = Annotated[list[Annotated[float, Field(gt=0)]], Field(min_length=1)]
@@ -47,6 +48,7 @@ class ProbeSettings(MethodSettings):
     cost: ClassVar[int] = 10
     classifier: ClassVar[str] = "llmembed.methods.frozen.probe:ProbeClassifier"
     view: str = Field("encoder own", description="backbone and reads; own: as the model says")
+    head: Literal["logistic", "kernel"] = "logistic"
     inverse_penalties: Penalties = [0.003, 0.03, 0.3]
     class_weights: ClassWeights = False
 
@@ -56,9 +58,16 @@ class ProbeSettings(MethodSettings):
     def build(self, name: str, key: str, parts: Parts) -> Method:
         from llmembed.methods.frozen.probe import Probe
 
+        view = parts.view(self.view, f"{key}.view")
+        if self.head == "kernel":
+            from llmembed.methods.frozen.joint_fit import JointFit
+            from llmembed.methods.frozen.kernel import Kernel
+
+            joint = JointFit(word_ngrams=0, char_ngrams=None, class_weights=self.class_weights)
+            return Kernel(name=name, views={"L": view}, joint=joint)
         return Probe(
             name=name,
-            view=parts.view(self.view, f"{key}.view"),
+            view=view,
             inverse_penalties=tuple(self.inverse_penalties),
             class_weights=self.class_weights,
         )
@@ -85,7 +94,11 @@ class FusedSettings(MethodSettings):
     @field_validator("head")
     @classmethod
     def _head(cls, values: dict[str, Any]) -> dict[str, Any]:
-        head_config(values)
+        if values.get("kind") == "kernel":
+            if len(values) > 1:
+                raise ValueError("a kernel head has no settings here; the method kernel has them")
+        else:
+            head_config(values)
         return values
 
     def views_read(self, key: str, named: Mapping[str, str]) -> dict[str, str]:
@@ -118,6 +131,13 @@ class FusedSettings(MethodSettings):
             for view, words in named.items()
             if view in used
         }
+        if self.head.get("kind") == "kernel":
+            if FUSIONS[self.fusion].stacked is not None:
+                raise ConfigError(
+                    f"{key}: fusion {self.fusion!r} is trained with its head, which a kernel is "
+                    "not: take one that only joins views, such as concat_b_r"
+                )
+            return self._kernel(name, views)
         return Fused(
             name=name,
             views=views,
@@ -129,6 +149,14 @@ class FusedSettings(MethodSettings):
             lexical=self.lexical,
             head=head_config(self.head),
         )
+
+    def _kernel(self, name: str, views: Mapping[str, View]) -> Method:
+        """The fused features, and terms if there is a lexical view, under a joint kernel."""
+        from llmembed.methods.frozen.joint_fit import JointFit
+        from llmembed.methods.frozen.kernel import Kernel
+
+        joint = JointFit() if self.lexical else JointFit(word_ngrams=0, char_ngrams=None)
+        return Kernel(name=name, views=views, joint=joint, fusion=self.fusion)
 
 
 class KernelSettings(MethodSettings):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +12,12 @@ from llmembed.metrics import judged_by
 from llmembed.pipelines.compare.disagreeing import with_disagreement
 from llmembed.pipelines.compare.keeper import Keeper
 from llmembed.pipelines.compare.race import Race
-from llmembed.pipelines.compare.recording import LeaderboardFile, log_corpus, log_leaderboard
+from llmembed.pipelines.compare.recording import (
+    LEFT_OUT,
+    LeaderboardFile,
+    log_corpus,
+    log_leaderboard,
+)
 from llmembed.pipelines.console import (
     check_writable,
     console,
@@ -28,7 +33,7 @@ from llmembed.pipelines.methods import Assembler
 from llmembed.pipelines.runtime import make_runtime, tracking_files
 
 if TYPE_CHECKING:
-    from llmembed.evaluation import Leaderboard
+    from llmembed.evaluation import Leaderboard, Result
     from llmembed.texts import Corpus
     from llmembed.tracking import Registered, Run
 
@@ -146,28 +151,54 @@ def _register(
     run: Run,
     name: str,
 ) -> Registered | None:
-    from llmembed.tracking import register
+    from llmembed.tracking import champion, register
 
     winner = board.winner
     if winner is None:
         return None
     kept = keeper.of(winner.label)
+    name = plain_name(experiment.tracking.register_as or name)
+    holder = champion(run.tracking, name)
     assert winner.valid_mean is not None, "a winner was scored on validation"
+    metric = " and ".join(f"{task.name} {judged_by(task)}" for task in corpus.tasks)
+    folds = kept.result.folds  # on other texts left out a score is another one
     registered: Registered = register(
         kept.run,
         kept.folder,
-        name=plain_name(experiment.tracking.register_as or name),
+        name=name,
         tasks=corpus.tasks,
         # the mean over seeds: the best of many seeds would beat the best of few by luck
         validation_score=winner.valid_mean.mean,
         force=experiment.tracking.promote,
-        metric=" and ".join(f"{task.name} {judged_by(task)}" for task in corpus.tasks),
+        metric=metric + (f" over {folds} folds" if folds > 1 else ""),
         digest=corpus.digest,
         method=winner.label,
         examples=[corpus.train.texts[0][:500]],
     )
     run.tags({"llmembed.winner": winner.label, "llmembed.registered": registered.uri})
+    if holder is not None and (holder.digest, holder.metric) == (corpus.digest, registered.metric):
+        said = _against(holder, kept.result, run)
+        registered = replace(registered, reason=registered.reason + said)
     return registered
+
+
+def _against(holder: Registered, result: Result, run: Run) -> str:
+    """How the champion until now and the new version answered the texts left out of both, or
+    nothing where that was not kept."""
+    from llmembed.evaluation.paired import Told, compare_paired
+    from llmembed.tracking import logged_json
+
+    kept = logged_json(run.tracking, holder.run_id, LEFT_OUT)
+    if kept is None or result.told is None:
+        return ""
+    found = compare_paired(f"version {holder.version}", result.told, Told.from_json(kept))
+    if found is None:
+        return ""
+    run.metrics({"against_champion/p": found.p})
+    return (
+        f"; of {found.texts:,} texts left out of both it alone answers {found.only_winner} right, "
+        f"{found.label} alone {found.only_other}: p = {found.p:.2g} by McNemar's test"
+    )
 
 
 def _description(experiment: Experiment, corpus: Corpus) -> str:

@@ -14,7 +14,7 @@ from llmembed.contract import Classifier, Method, Prediction
 from llmembed.folds import CrossFits, CrossFitted, Folds
 from llmembed.methods import mean_of
 from llmembed.methods.settings import LeftOut
-from llmembed.pipelines.compare.recording import log_result
+from llmembed.pipelines.compare.recording import LEFT_OUT, log_result
 from llmembed.pipelines.console import console
 from llmembed.pipelines.generators import asked_by
 
@@ -190,6 +190,8 @@ class Race:
     ) -> None:
         """Keep a result, and ``classifier`` with the result ``offered`` if it may win."""
         log_result(run, result, self.corpus, pictures=result.seed == 0)
+        if result.told is not None:
+            run.json(result.told.to_json(), LEFT_OUT)
         if result.status != "ok":
             run.outcome = "KILLED" if result.status == "skipped" else "FAILED"
         elif classifier is not None and method.name not in self.helpers:

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from llmembed.tracking import Run
 
 
+LEFT_OUT = "left_out.json"
+"""A run's file: which texts left out of its fit were answered right."""
 WANTED = ("wanted_precision", "wanted_confidence")
 
 

@@ -154,7 +154,8 @@ def test_running_again_embeds_nothing_and_moves_no_champion(compared, capsys):
     assert "0 embedded" in shown
     assert again.registered.alias == "challenger"
     assert again.registered.name == first.registered.name
-    assert "does not beat" in again.registered.reason
+    assert "accuracy over 5 folds 1.0000 does not beat" in again.registered.reason
+    assert "texts left out of both it alone answers 0 right" in again.registered.reason
 
 
 def test_past_the_budget_nothing_more_is_started(compared, capsys):
