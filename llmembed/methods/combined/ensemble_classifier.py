@@ -18,7 +18,7 @@ from llmembed.errors import ModelError
 from llmembed.methods import saved
 from llmembed.methods.answers import decide
 from llmembed.methods.combined.weights import Weights
-from llmembed.methods.views import ViewReader
+from llmembed.methods.views import ViewReader, views_to_json
 
 FOLDERS = "member-{}"
 
@@ -101,8 +101,13 @@ class EnsembleClassifier:
                 "members": [member.name for member in self.members],
                 "weights": {task: each.to_json() for task, each in self.weights.items()},
                 "chosen": dict(self.chosen),
+                **self._said(),
             },
         )
+
+    def _said(self) -> dict[str, Any]:
+        """What the manifest says beside members and weights."""
+        return {}
 
     @classmethod
     def load(cls, folder: Path) -> EnsembleClassifier:
@@ -169,6 +174,10 @@ class EnsembleOverBackbones(EnsembleClassifier):
         ]
         self._told["predict"] = sum(others, self.reader.last_usage)
         return found
+
+    def _said(self) -> dict[str, Any]:
+        """The members' views, so that backbones are placed before members are loaded."""
+        return {"views": views_to_json(self.reader.views)}
 
     def predict_views(
         self, views: Mapping[str, np.ndarray], texts: Sequence[str]
