@@ -42,12 +42,16 @@ DRAWS = 2000
 class Found:
     """One data set's figures and answers on disk, as they come."""
 
-    def __init__(self, folder: Path, name: str) -> None:
+    def __init__(self, folder: Path, name: str, settings: dict[str, Any]) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.file, self.arrays = folder / f"{name}.json", folder / f"{name}-answers"
+        self.settings = settings
         self.figures: dict[str, Any] = {}
         if self.file.is_file():
-            self.figures = json.loads(self.file.read_text(encoding="utf-8"))
+            kept = json.loads(self.file.read_text(encoding="utf-8"))
+            if kept["settings"] != settings:
+                raise SystemExit(f"{self.file} was made with other settings: {kept['settings']}")
+            self.figures = kept["methods"]
 
     def has(self, method: str, seeds: Sequence[int]) -> bool:
         return all(str(seed) in self.figures.get(method, {}) for seed in seeds)
@@ -61,7 +65,8 @@ class Found:
                 scores["confusion"] = scores["reliability"] = None
         told["selective"] = {}
         self.figures.setdefault(method, {})[str(result.seed)] = told
-        self.file.write_text(json.dumps(self.figures, indent=1) + "\n", encoding="utf-8")
+        whole = {"settings": self.settings, "methods": self.figures}
+        self.file.write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
 
     def answers(self, method: str) -> list[np.ndarray]:
         return [np.load(self.arrays / f"{method}-{s}.npy") for s in self.figures[method]]
@@ -83,7 +88,8 @@ def run(name: str, args: argparse.Namespace) -> dict[str, Any]:
         overrides=args.set,
         only=args.methods,
     )
-    found = Found(args.out, f"{name}-{args.limit or 'all'}")
+    settings = {"seeds": args.seeds, "max_tokens": args.max_tokens, "set": args.set}
+    found = Found(args.out, f"{name}-{args.limit or 'all'}", settings)
     with make_runtime(**experiment.runtime.model_dump()) as runtime:
         corpus = cut(make_corpus(experiment.data, runtime.files), args.limit)
         corpus = judged(corpus, experiment.metric, experiment.costs)
@@ -108,7 +114,8 @@ def run(name: str, args: argparse.Namespace) -> dict[str, Any]:
                 for seed, classifier in enumerate(fitted.classifiers):
                     assembler.keep(method_name, seed, classifier)
                 rows = folds.rows if fitted.rows is None else fitted.rows
-                assembler.keep_left_out(method_name, LeftOut(rows=rows, answers=fitted.left_out))
+                left_out = LeftOut(rows=rows, answers=fitted.left_out, shared=fitted.shared)
+                assembler.keep_left_out(method_name, left_out)
                 pairs = list(zip(results, fitted.classifiers, strict=True))
             else:
                 pairs = whole(method, corpus, runtime, found, method_name, count)
@@ -232,7 +239,12 @@ def main() -> None:
     parser.add_argument("--limit", type=int, help="rows of train and validation, no more")
     parser.add_argument("--max-tokens", type=int, default=256)
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--methods", nargs="+", help="of the recipe `best`, by default all")
+    parser.add_argument(
+        "--methods",
+        nargs="+",
+        default=["frozen", "encoder"],
+        help="of the recipe `best`; frozen: all over frozen embeddings, and their ensemble",
+    )
     parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="to change")
     parser.add_argument("--resume", action="store_true", help="frozen methods that are there stay")
     parser.add_argument("--model", default="minilm", help="with at least five blocks and a pooler")

@@ -9,7 +9,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 
-from llmembed.contract import Classifier, Examples, Prediction, Reporter, Runtime, Task
+from llmembed.contract import Classifier, Examples, Prediction, Reporter, Runtime, Task, Usage
 
 
 def joined(first: Examples, second: Examples) -> Examples:
@@ -64,10 +64,12 @@ class CrossFitted:
     """``classifiers``: one for each seed, fitted on all texts, or with ``refit`` off on those of
     the only fold. ``left_out``: by task what fits that had not seen them answered to the H texts at
     ``Folds.rows``, in that order; it is of all seeds together. ``rows``: where it is of other texts
-    than these, int64 (H,)."""
+    than these, int64 (H,). ``shared``: of what each classifier's ``fit_usage`` holds, what was
+    done once for all seeds: the embeddings and the folds."""
 
     classifiers: tuple[Classifier, ...]
     left_out: Mapping[str, Prediction]
+    shared: Usage
     rows: npt.NDArray[np.int64] | None = None
 
 

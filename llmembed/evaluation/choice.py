@@ -8,9 +8,9 @@ from llmembed.evaluation.paired import Comparison
 from llmembed.evaluation.result import Result
 
 
-def chosen_by(results: Sequence[Result]) -> str:
-    """What counted as validation, and how it chose."""
-    folds = max((result.folds for result in results), default=0)
+def chosen_by(winner: Result | None) -> str:
+    """What counted as validation of the winner, and how it chose."""
+    folds = winner.folds if winner else 0
     by = "the validation mean less its standard error"
     if folds < 1:
         return f"chosen by {by}"

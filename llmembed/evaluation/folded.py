@@ -63,6 +63,8 @@ def evaluate_folded(
         return [replace(blank, status="failed", **told) for blank in blanks], None
     rows = folds.rows if found.rows is None else found.rows
     held = folds.examples.select(rows)
+    if found.rows is not None and len(found.rows) < len(folds.rows):
+        blanks = [replace(blank, folds=1) for blank in blanks]  # of fewer texts than the folds'
     for blank, classifier in zip(blanks, found.classifiers, strict=True):
         scored = evaluate_fitted(
             replace(blank, wall_seconds=meter.usage.seconds / len(blanks)),

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from llmembed.errors import DataError
 from llmembed.evaluation.disagreement import Disagreement
-from llmembed.evaluation.paired import Comparison, Told, compare_paired
+from llmembed.evaluation.paired import PAIRED, Comparison, Told, compare_paired
 from llmembed.evaluation.result import Result
 from llmembed.evaluation.rows import Row, row_of
 
@@ -98,11 +98,11 @@ class Leaderboard:
     @cached_property
     def comparisons(self) -> tuple[Comparison, ...]:
         """The winner against every other row that might have won, on texts left out of both;
-        without those read from JSON that had none."""
+        none where a task's metric is no share of texts answered right."""
         if self._comparisons is not None:
             return self._comparisons
         winner = self.winner
-        if winner is None:
+        if winner is None or not set(self.primary.values()) <= PAIRED:
             return ()
         ours = self._told(winner)
         found = []

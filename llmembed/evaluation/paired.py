@@ -12,6 +12,8 @@ import numpy.typing as npt
 
 from llmembed.contract import Prediction, Task
 
+PAIRED = {"accuracy", "subset_accuracy"}
+"""Metrics that McNemar's test speaks of: shares of texts that are answered right."""
 DISTINCT = 0.05
 """The chance above which a difference is not taken for one."""
 

@@ -150,7 +150,7 @@ def provisos(board: Board) -> list[str]:
     winner = board.winner
     if winner:
         lines.append(
-            f"Winner: {winner.label}, {chosen_by(board.results)}; test was read once a fit."
+            f"Winner: {winner.label}, {chosen_by(board.winner_result)}; test was read once a fit."
         )
         lines += beside(winner.label, board.comparisons)
         result = board.winner_result

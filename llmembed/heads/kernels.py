@@ -26,32 +26,41 @@ COLUMNS = 8192
 """At most so many columns of that dense matrix at a time."""
 
 
-def _rbf(a: Tensor, b: Tensor, width: float) -> Tensor:
-    return squared_distances(a, b).div_(-width).exp_()
+def _rbf(a: Tensor, b: Tensor, width: float, squared: Tensor | None = None) -> Tensor:
+    return squared_distances(a, b, squared).div_(-width).exp_()
 
 
-def _arc_cosine(a: Tensor, b: Tensor, width: float) -> Tensor:
-    lengths = a.norm(dim=1).clamp_min(1e-12), b.norm(dim=1).clamp_min(1e-12)
+def _arc_cosine(a: Tensor, b: Tensor, width: float, squared: Tensor | None = None) -> Tensor:
+    squared = squared_lengths(b) if squared is None else squared
+    lengths = a.norm(dim=1).clamp_min(1e-12), squared.sqrt().clamp_min(1e-12)
     cosine = (a @ b.T).div_(lengths[0][:, None]).div_(lengths[1][None]).clamp_(-1, 1)
     angle = torch.acos(cosine)
     return (torch.sin(angle) + (torch.pi - angle) * cosine).div_(torch.pi)
 
 
-def _linear(a: Tensor, b: Tensor, width: float) -> Tensor:
+def _linear(a: Tensor, b: Tensor, width: float, squared: Tensor | None = None) -> Tensor:
     return (a @ b.T).div_(width)
 
 
-KERNELS: dict[str, Callable[[Tensor, Tensor, float], Tensor]] = {
+KERNELS: dict[str, Callable[..., Tensor]] = {
     "rbf": _rbf,
     "arc_cosine": _arc_cosine,
     "linear": _linear,
 }
+"""Name -> function of rows (N, F) and (M, F), the width and, where it is known, ``squared_lengths``
+of the latter: (N, M)."""
 
 
-def squared_distances(a: Tensor, b: Tensor) -> Tensor:
-    """(N, F) and (M, F) -> (N, M)."""
-    found = torch.addmm((b * b).sum(1)[None], a, b.T, alpha=-2)
-    return found.add_((a * a).sum(1)[:, None]).clamp_min_(0)
+def squared_lengths(rows: Tensor) -> Tensor:
+    """(M, F) -> (M,)."""
+    return (rows * rows).sum(1)
+
+
+def squared_distances(a: Tensor, b: Tensor, squared: Tensor | None = None) -> Tensor:
+    """(N, F) and (M, F) -> (N, M). ``squared``: the squared lengths of ``b``, where known."""
+    squared = squared_lengths(b) if squared is None else squared
+    found = torch.addmm(squared[None], a, b.T, alpha=-2)
+    return found.add_(squared_lengths(a)[:, None]).clamp_min_(0)
 
 
 def median_distance(rows: Tensor, *, seed: int = 0) -> float:

@@ -14,15 +14,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from llmembed.errors import ConfigError
+
 Rows = npt.NDArray[np.int64]
-JITTER = 1e-5
-"""Added to the diagonal of the landmarks' kernel, whose own is about 1."""
+JITTERS = (1e-5, 1e-4, 1e-3, 1e-2)
+"""Added to the diagonal of the landmarks' kernel, whose own is about 1: the first that will do."""
 BLOCK = 4096
 """Rows whose features are in memory at a time."""
 
@@ -33,6 +36,24 @@ class Split:
 
     fitted: Rows
     held: Rows
+
+    def within(self, rows: Rows) -> Split:
+        """Those of them that are among ``rows``."""
+        return Split(fitted=np.intersect1d(self.fitted, rows), held=np.intersect1d(self.held, rows))
+
+    def renumbered(self, rows: Rows) -> Split:
+        """Their places in ``rows``, which are sorted and hold them all."""
+        return Split(
+            fitted=np.searchsorted(rows, self.fitted), held=np.searchsorted(rows, self.held)
+        )
+
+
+def indicators(labels: npt.NDArray[Any], classes: int) -> npt.NDArray[np.float32]:
+    """Y, float32 (N, C)."""
+    if labels.ndim == 2:
+        return labels.astype(np.float32)
+    found: npt.NDArray[np.float32] = np.eye(classes, dtype=np.float32)[labels]
+    return found
 
 
 def solve(gram: Tensor, targets: Tensor, ridge: Tensor) -> Tensor:
@@ -83,9 +104,7 @@ class Landmarks:
         splits: Sequence[Split],
     ) -> None:
         self._kernel, self._targets, self._splits = kernel, targets, splits
-        own = own.clone()
-        own.diagonal().add_(JITTER)
-        self._root = torch.linalg.cholesky(own)
+        self._root = _root(own)
         count = len(targets)
         # A row's products go where its split is, those never held to the end.
         self._part = np.full(count, len(splits))
@@ -145,3 +164,15 @@ class Landmarks:
         parts = range(len(self._splits) + 1) if seen is None else seen
         weights, bias = self._weights(list(parts), penalty)
         return torch.linalg.solve_triangular(self._root.T, weights, upper=True), bias
+
+
+def _root(gram: Tensor) -> Tensor:
+    """Lower triangular, float32 (M, M), of a kernel that may have lost its rank."""
+    for jitter in JITTERS:
+        matrix = gram.double()
+        matrix.diagonal().add_(jitter)
+        root, failed = torch.linalg.cholesky_ex(matrix)
+        if not int(failed):
+            found: Tensor = root.float()
+            return found
+    raise ConfigError("the landmarks' kernel has no root: their features may not be finite")

@@ -28,7 +28,7 @@ from llmembed.methods.settings import MethodSettings, settings_problem
 from llmembed.plugins import Table
 
 if TYPE_CHECKING:
-    from llmembed.contract import Classifier
+    from llmembed.contract import Classifier, Usage
     from llmembed.permissions import Allowed
 
 METHODS: Table[type[MethodSettings]] = Table(
@@ -95,9 +95,10 @@ def load(folder: str | Path, allowed: Allowed | None = None) -> Classifier:
     return classifier
 
 
-def mean_of(name: str, classifiers: Sequence[Classifier]) -> Classifier:
-    """Several seeds of the method ``name`` as one classifier: the mean of their probabilities."""
+def mean_of(name: str, classifiers: Sequence[Classifier], shared: Usage) -> Classifier:
+    """Several seeds of the method ``name`` as one classifier: the mean of their probabilities.
+    ``shared``: what the ``fit_usage`` of each holds and was done once."""
     made: Classifier = import_module("llmembed.methods.combined.ensemble").mean_of(
-        name, classifiers
+        name, classifiers, shared
     )
     return made

@@ -18,6 +18,7 @@ from pydantic import Field, TypeAdapter
 from llmembed.errors import ConfigError
 from llmembed.mistakes import suggest
 from llmembed.settings import Settings
+from llmembed.usage import Usage
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -35,19 +36,23 @@ where none came to its end."""
 @dataclass(frozen=True, kw_only=True)
 class LeftOut:
     """By task what a method's fits answered to texts that they had not seen: to ``rows`` int64 (H,)
-    of the training and validation texts together, in that order."""
+    of the training and validation texts together, in that order. ``shared``: as in
+    ``folds.CrossFitted``."""
 
     rows: npt.NDArray[Any]
     answers: Mapping[str, Prediction]
+    shared: Usage
 
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
     """What became of a method; both are called while another is being fitted, and raise
-    ``ConfigError`` where it did not come to its end."""
+    ``ConfigError`` where it did not come to its end. ``machinery_only``: it runs on stand-in
+    weights, so that its figures say nothing."""
 
     fits: Fits
     left_out: Callable[[], LeftOut]
+    machinery_only: bool = False
 
 
 class Parts(Protocol):

@@ -154,6 +154,18 @@ def unread_rows(views: Mapping[str, np.ndarray]) -> np.ndarray:
     return found
 
 
+def unless_unread(
+    answers: Mapping[str, Prediction], views: Mapping[str, np.ndarray], rows: np.ndarray
+) -> dict[str, Prediction]:
+    """``answers`` to the texts at ``rows`` of ``views``, none to those that could not be read."""
+    if not views:
+        return dict(answers)
+    unread = unread_rows(views)[rows]
+    if not unread.any():
+        return dict(answers)
+    return {task: without_answer(answer, unread) for task, answer in answers.items()}
+
+
 def without_answer(prediction: Prediction, rows: np.ndarray) -> Prediction:
     """``prediction`` with no answer, and scores of 0, for ``rows``, bool (N,)."""
     labels, scores = prediction.labels.copy(), prediction.scores

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from llmembed.errors import ConfigError
 from llmembed.folds import Folds, joined
 
 if TYPE_CHECKING:
@@ -25,14 +26,21 @@ def make_folds(corpus: Corpus, settings: SelectionSettings, seed: int) -> Folds 
     """Train and validation of ``corpus`` in parts; None where its own validation part is used as
     it is and nothing fitted on it.
 
-    Equal texts are in one part, and a class has its share of every part, as far as it goes.
+    Equal texts are in one part, and a class has its share of every part, as far as it goes. Raises
+    ``ConfigError`` for more parts than there are texts.
     """
     examples = joined(corpus.train, corpus.valid)
     count = len(examples)
     folds = settings.folds
     if folds == "auto":
-        folds = SEVERAL if count <= FEW else 1
-    if folds == 1 or count < 2 * folds:
+        # A validation part that was chosen, by time or by source, is not mixed with train.
+        few = 2 * SEVERAL <= count <= FEW and not corpus.has_own_valid
+        folds = SEVERAL if few and len(set(examples.texts)) >= SEVERAL else 1
+    elif folds > len(set(examples.texts)):
+        raise ConfigError(
+            f"selection.folds is {folds}, but there are {len(set(examples.texts))} distinct texts"
+        )
+    if folds == 1:
         held = np.arange(len(corpus.train), count)
         return Folds(examples=examples, held=(held,)) if settings.refit else None
     return Folds(

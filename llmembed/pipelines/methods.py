@@ -140,7 +140,8 @@ class Assembler:
                 raise ConfigError(f"{key}: the method {name!r}, which it needs, was not fitted")
             return self._left_out[name]
 
-        return Source(fits=self.fits(name, key), left_out=left_out)
+        untrained = name in self.names and getattr(self.method(name), "machinery_only", False)
+        return Source(fits=self.fits(name, key), left_out=left_out, machinery_only=bool(untrained))
 
     def _unknown(self, name: str, key: str) -> str:
         return f"{key}: no method {name!r}{suggest(name, self._experiment.methods)}"
@@ -262,7 +263,10 @@ class Assembler:
         ]
 
     def reads_backbone(self, name: str) -> bool:
-        """Whether the method's texts are embedded."""
+        """Whether the method's texts are embedded, for itself or for one that it needs."""
         methods = self._experiment.methods
-        parts = whole(methods[name], f"methods.{name}", methods)
-        return any(settings.views_read(key, self._views) for key, settings in parts)
+        parts = list(whole(methods[name], f"methods.{name}", methods))
+        needed = [each for _, settings in parts for each in settings.methods_needed]
+        return any(settings.views_read(key, self._views) for key, settings in parts) or any(
+            self.reads_backbone(each) for each in needed if each in self.names
+        )

@@ -15,6 +15,9 @@ from llmembed.texts.benchmarks.benchmark import ROWS
 from llmembed.texts.quarantine import Quarantine, QuarantineWriter
 from llmembed.texts.source import CorpusSource, fraction_of, open_source
 
+OWN_VALID = "the source's own validation rows"
+"""The note of a corpus whose validation part was not drawn from train."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Corpus:
@@ -38,6 +41,11 @@ class Corpus:
     feedback_quarantined: Quarantine | None = None
     notes: Mapping[str, str] = field(default_factory=dict)
     other_label: str | None = None
+
+    @property
+    def has_own_valid(self) -> bool:
+        """Whether the source says which rows are validation."""
+        return self.notes.get("valid") == OWN_VALID
 
     @property
     def splits(self) -> dict[str, Examples]:
@@ -130,7 +138,7 @@ def load_corpus(
         tasks = tuple(replace(task, metric=metrics.get(task.name)) for task in tasks)
         partial = source.named.partial_sentence({s: len(e) for s, e in splits.items()})
     if "valid" in splits:
-        notes["valid"] = "the source's own validation rows"
+        notes["valid"] = OWN_VALID
     else:
         hold_out_from_train("valid", valid_fraction, seed)
         notes["valid"] = (

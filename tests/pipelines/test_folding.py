@@ -9,15 +9,17 @@ import pytest
 from pydantic import ValidationError
 
 from llmembed.contract import Examples, Task
+from llmembed.errors import ConfigError
 from llmembed.experiment import SelectionSettings
 from llmembed.pipelines.folding import FEW, make_folds
 
 
-def corpus(texts, labels, *, valid: int, kind="single"):
+def corpus(texts, labels, *, valid: int, kind="single", own: bool = False):
     task = Task(name="topic", classes=("a", "b", "c"), kind=kind)
     cut = len(texts) - valid
     return SimpleNamespace(
         tasks=(task,),
+        has_own_valid=own,
         train=Examples(texts=texts[:cut], labels={"topic": labels[:cut]}),
         valid=Examples(texts=texts[cut:], labels={"topic": labels[cut:]}),
     )
@@ -56,6 +58,26 @@ def test_of_many_rows_the_validation_part_is_left_out_once():
     [held] = folds.held
     np.testing.assert_array_equal(held, np.arange(count - 500, count))
     assert folds.refit
+
+
+def test_a_validation_part_that_was_chosen_is_not_mixed_with_train():
+    texts, labels = [f"text {n}" for n in range(100)], np.arange(100) % 3
+    folds = make_folds(corpus(texts, labels, valid=20, own=True), SelectionSettings(), seed=0)
+    assert folds is not None
+    np.testing.assert_array_equal(folds.rows, np.arange(80, 100))
+    asked = SelectionSettings(folds=5)
+    folds = make_folds(corpus(texts, labels, valid=20, own=True), asked, seed=0)
+    assert folds is not None
+    assert len(folds.held) == 5
+
+
+def test_no_fold_is_empty():
+    same = corpus(["a", "b", "c"] * 10, np.arange(30) % 3, valid=6)
+    folds = make_folds(same, SelectionSettings(), seed=0)
+    assert folds is not None
+    assert len(folds.held) == 1
+    with pytest.raises(ConfigError, match="folds is 7, but there are 3 distinct texts"):
+        make_folds(same, SelectionSettings(folds=7), seed=0)
 
 
 def test_sets_of_labels_are_spread_too():

@@ -9,7 +9,7 @@ from http_asking import TEXTS
 from small_models import TOPIC, Served, news
 
 from llmembed.cluster import LocalRuntime
-from llmembed.contract import Silent
+from llmembed.contract import Silent, Usage
 from llmembed.methods import load, mean_of
 from llmembed.methods.frozen.joint_fit import JointFit
 from llmembed.methods.frozen.kernel import Kernel
@@ -24,7 +24,7 @@ def folder(served_models, tmp_path_factory):
         kernel = Kernel(views={"L": fused.backbones["L"]}, joint=JointFit()).fit(
             [TOPIC], train, valid, runtime, Silent()
         )
-    mean_of("together", [fused, kernel]).save(place / "together")
+    mean_of("together", [fused, kernel], Usage()).save(place / "together")
     return place / "together"
 
 

@@ -25,7 +25,9 @@ from llmembed.contract import (
 from llmembed.errors import ConfigError
 from llmembed.folds import CrossFitted, Folds
 from llmembed.metering import Meter
+from llmembed.methods.answers import check_kinds
 from llmembed.methods.combined.ensemble_classifier import (
+    MOST,
     EnsembleClassifier,
     Member,
     ensemble,
@@ -55,6 +57,11 @@ class Ensemble:
         return self
 
     @property
+    def machinery_only(self) -> bool:
+        """Whether a member runs on stand-in weights, so that no figure says anything."""
+        return any(source.machinery_only for source in self.sources.values())
+
+    @property
     def settings(self) -> dict[str, Any]:
         """What was asked for."""
         return {"members": list(self.sources), "how": self.how}
@@ -67,14 +74,9 @@ class Ensemble:
         runtime: Runtime,
         reporter: Reporter,
     ) -> EnsembleClassifier:
-        """By what the members, fitted on ``train``, answer to ``valid``."""
+        """By what the members, fitted before on ``train``, answered to ``valid``."""
         folds = Folds.of(train, valid)
-        left_out = {}
-        for name, source in self.sources.items():
-            [classifier, *_] = source.fits().values()
-            answers = classifier.predict(valid.texts, runtime)
-            left_out[name] = LeftOut(rows=folds.rows, answers=answers)
-        [found] = self._joined(tasks, folds, runtime, left_out).classifiers
+        [found] = self.cross_fit(tasks, folds, runtime, reporter).classifiers
         assert isinstance(found, EnsembleClassifier)
         return found
 
@@ -87,16 +89,20 @@ class Ensemble:
         *,
         seeds: Sequence[int] = (0,),
     ) -> CrossFitted:
-        """By what the members answered to texts left out of their own fits."""
+        """By what the members answered to texts left out of their own fits. One that did not come
+        to its end is left out, with a note."""
+        check_kinds(self.name, tasks)
         left_out: dict[str, LeftOut] = {}
+        missing = []
         for name, source in self.sources.items():
             try:
                 left_out[name] = source.left_out()
             except ConfigError:
-                continue  # it failed, as its own row says
+                missing.append(name)
         if not left_out:
             raise ConfigError(f"{self.name}: none of its members came to its end")
-        return self._joined(tasks, folds, runtime, left_out)
+        notes = (f"without {', '.join(missing)}, which did not come to an end",) if missing else ()
+        return self._joined(tasks, folds, runtime, left_out, notes)
 
     def _joined(
         self,
@@ -104,6 +110,7 @@ class Ensemble:
         folds: Folds,
         runtime: Runtime,
         left_out: Mapping[str, LeftOut],
+        notes: tuple[str, ...],
     ) -> CrossFitted:
         with Meter() as meter:
             rows = _common(left_out, folds)
@@ -137,11 +144,17 @@ class Ensemble:
                     },
                 }
         members, spread = self._members(tasks, left_out, weights)
-        usage = _fit_usage(members, folds, runtime) + meter.usage
+        shared = {name: each.shared for name, each in left_out.items()}
+        usage = _fit_usage(members, shared, folds, runtime) + meter.usage
         classifier = ensemble(
-            tasks=tuple(decided), members=members, weights=spread, fit_usage=usage, chosen=chosen
+            tasks=tuple(decided),
+            members=members,
+            weights=spread,
+            fit_usage=usage,
+            chosen=chosen,
+            notes=notes,
         )
-        return CrossFitted(classifiers=(classifier,), left_out=answers, rows=rows)
+        return CrossFitted(classifiers=(classifier,), left_out=answers, shared=usage, rows=rows)
 
     def _members(
         self,
@@ -157,8 +170,12 @@ class Ensemble:
             if not any(abs(weights[task.name].of_members[number]) > 0 for task in tasks):
                 continue
             fits = self.sources[name].fits()
+            for each in fits.values():
+                check_member(name, each)
             members += [Member(name=name, classifier=each) for each in fits.values()]
             shares += [(number, 1 / len(fits))] * len(fits)
+        if len(members) > MOST:
+            raise ConfigError(f"{self.name}: {len(members)} fits are members; {MOST} are the most")
         index = [number for number, _ in shares]
         share = np.array([each for _, each in shares], dtype=np.float32)
         spread = {
@@ -173,11 +190,11 @@ class Ensemble:
         return tuple(members), spread
 
 
-def mean_of(name: str, classifiers: Sequence[Classifier]) -> EnsembleClassifier:
-    """Of several seeds of one method: their probabilities, all alike."""
+def mean_of(name: str, classifiers: Sequence[Classifier], shared: Usage) -> EnsembleClassifier:
+    """Of several seeds of one method: their probabilities, all alike. ``shared``: what each one's
+    ``fit_usage`` holds and was done once."""
     first = classifiers[0]
     even = np.full(len(classifiers), 1 / len(classifiers), dtype=np.float32)
-    usages = [each.fit_usage for each in classifiers]
     return ensemble(
         tasks=first.tasks,
         members=tuple(Member(name=name, classifier=each) for each in classifiers),
@@ -189,9 +206,21 @@ def mean_of(name: str, classifiers: Sequence[Classifier]) -> EnsembleClassifier:
             )
             for task in first.tasks
         },
-        fit_usage=sum(usages[1:], usages[0]),
+        fit_usage=_own_usage(classifiers, shared) + shared,
         chosen={"seeds": len(classifiers)},
+        notes=(),
     )
+
+
+def check_member(name: str, classifier: Classifier) -> None:
+    """Raise ``ConfigError`` for one that could be saved as a member and not be loaded again."""
+    if isinstance(classifier, EnsembleClassifier):
+        raise ConfigError(f"member {name!r} is an ensemble itself: name its members instead")
+    if getattr(classifier, "generator", None) is not None:
+        raise ConfigError(
+            f"member {name!r} asks a language model, whose budgets and limits are its own: leave "
+            "it out"
+        )
 
 
 def _common(left_out: Mapping[str, LeftOut], folds: Folds) -> np.ndarray:
@@ -226,20 +255,28 @@ def _taken(left_out: LeftOut, task: Task, rows: np.ndarray) -> Prediction:
     )
 
 
-def _fit_usage(members: Sequence[Member], folds: Folds, runtime: Runtime) -> Usage:
-    """What all members took, a backbone's pass over the texts counted once."""
+def _own_usage(classifiers: Sequence[Classifier], shared: Usage) -> Usage:
+    """What was done for each of the classifiers alone."""
+    return sum((each.fit_usage + shared.scaled(-1) for each in classifiers), Usage())
+
+
+def _fit_usage(
+    members: Sequence[Member], shared: Mapping[str, Usage], folds: Folds, runtime: Runtime
+) -> Usage:
+    """What all members took; what seeds share, and a backbone's pass over the texts, once."""
     total = Usage()
     passes: dict[str, Usage] = {}
-    for member in members:
-        total += member.classifier.fit_usage
-        if not isinstance(member.classifier, OverBackbones):
-            continue
-        for view in member.classifier.backbones.values():
-            spec = view.backbone
-            if spec.fingerprint() not in passes:
-                reader = ViewReader(views={"L": view})
-                _, passes[spec.fingerprint()] = reader.read(folds.examples.texts, runtime)
-        own = {view.backbone.fingerprint() for view in member.classifier.backbones.values()}
+    for name in dict.fromkeys(member.name for member in members):
+        classifiers = [member.classifier for member in members if member.name == name]
+        total += _own_usage(classifiers, shared[name]) + shared[name]
+        own: set[str] = set()
+        if isinstance(classifiers[0], OverBackbones):
+            for view in classifiers[0].backbones.values():
+                fingerprint = view.backbone.fingerprint()
+                own.add(fingerprint)
+                if fingerprint not in passes:
+                    reader = ViewReader(views={"L": view})
+                    _, passes[fingerprint] = reader.read(folds.examples.texts, runtime)
         for fingerprint in own:
             total += passes[fingerprint].scaled(-1)
     return sum(passes.values(), total)

@@ -6,7 +6,7 @@ Members over frozen backbones share them: one pass over a text, however many mem
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -15,6 +15,7 @@ import numpy as np
 from llmembed.backbones import View
 from llmembed.contract import Classifier, OverBackbones, Prediction, Runtime, Task, Usage
 from llmembed.errors import ModelError
+from llmembed.metering import Meter
 from llmembed.methods import saved
 from llmembed.methods.answers import decide
 from llmembed.methods.combined.weights import Weights
@@ -41,6 +42,7 @@ class EnsembleClassifier:
     weights: Mapping[str, Weights]
     fit_usage: Usage
     chosen: Mapping[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
     _told: dict[str, Usage] = field(default_factory=dict, compare=False, repr=False)
 
     @property
@@ -69,14 +71,14 @@ class EnsembleClassifier:
     def predict(
         self, texts: Sequence[str], runtime: Runtime | None = None
     ) -> dict[str, Prediction]:
-        from llmembed.metering import Meter
-
+        answers, usage = [], Usage()
+        for member in self.members:
+            answer, took = metered(member.classifier, texts, runtime)
+            answers.append(answer)
+            usage += took
         with Meter() as meter:
-            answers = [member.classifier.predict(texts, runtime) for member in self.members]
             found = self.joined(answers)
-        elsewhere = [getattr(m.classifier, "predict_usage", None) for m in self.members]
-        told = [usage for usage in elsewhere if usage is not None]
-        self._told["predict"] = sum(told, Usage()) if len(told) == len(elsewhere) else meter.usage
+        self._told["predict"] = usage + meter.usage
         return found
 
     def joined(self, answers: Sequence[Mapping[str, Prediction]]) -> dict[str, Prediction]:
@@ -111,36 +113,43 @@ class EnsembleClassifier:
 
     @classmethod
     def load(cls, folder: Path) -> EnsembleClassifier:
-        from llmembed.methods import load
+        from llmembed.methods import load, manifest_of
 
         tasks, usage, settings, _ = saved.read(folder)
-        names = settings["members"]
-        if len(names) > MOST:
-            raise ModelError(f"{folder}: an ensemble of {len(names)} members; {MOST} are the most")
+        try:
+            names = [str(name) for name in settings["members"]]
+            told = settings["weights"]
+            weights = {task.name: Weights.from_json(told[task.name]) for task in tasks}
+            chosen = dict(settings["chosen"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise ModelError(f"no readable ensemble in {folder}: {error}") from error
+        if not 1 <= len(names) <= MOST:
+            raise ModelError(f"{folder}: an ensemble of {len(names)} members; 1 to {MOST} may be")
+        for task in tasks:
+            own = weights[task.name]
+            if own.of_members.shape != (len(names),) or own.bias.shape != (len(task.classes),):
+                raise ModelError(f"{folder}: weights, members and classes do not fit")
+        folders = [folder / FOLDERS.format(number) for number in range(len(names))]
+        for each in folders:
+            if manifest_of(each)["method"] == cls.method:
+                raise ModelError(f"{each}: a member is an ensemble itself")
         members = []
-        for number, name in enumerate(names):
-            classifier = load(folder / FOLDERS.format(number))
-            if isinstance(classifier, EnsembleClassifier):
-                raise ModelError(f"{folder}: a member is an ensemble itself")
+        for name, each in zip(names, folders, strict=True):
+            classifier = load(each)
             if getattr(classifier, "generator", None) is not None:
                 # Budgets and limits of whoever loads would not reach it there.
-                raise ModelError(f"{folder}: a member asks a language model, which stands alone")
-            if [task.name for task in classifier.tasks] != [task.name for task in tasks]:
-                raise ModelError(f"{folder}: member {number} answers other tasks")
-            members.append(Member(name=str(name), classifier=classifier))
-        weights = {name: Weights.from_json(each) for name, each in settings["weights"].items()}
-        for task in tasks:
-            own = weights.get(task.name)
-            if own is None or len(own.of_members) != len(members):
-                raise ModelError(f"{folder}: weights and members of {task.name!r} do not fit")
-            if len(own.bias) != len(task.classes):
-                raise ModelError(f"{folder}: weights and classes of {task.name!r} do not fit")
+                raise ModelError(f"{each}: a member asks a language model, which stands alone")
+            classes = [(task.name, task.classes) for task in classifier.tasks]
+            if classes != [(task.name, task.classes) for task in tasks]:
+                raise ModelError(f"{each}: a member answers other tasks")
+            members.append(Member(name=name, classifier=classifier))
         return ensemble(
             tasks=tasks,
             members=tuple(members),
             weights=weights,
             fit_usage=usage,
-            chosen=settings["chosen"],
+            chosen=chosen,
+            notes=(),
         )
 
 
@@ -163,16 +172,15 @@ class EnsembleOverBackbones(EnsembleClassifier):
     def predict(
         self, texts: Sequence[str], runtime: Runtime | None = None
     ) -> dict[str, Prediction]:
+        others: dict[int, dict[str, Prediction]] = {}
+        usage = Usage()
+        for number, member in enumerate(self.members):
+            if not isinstance(member.classifier, OverBackbones):
+                others[number], took = metered(member.classifier, texts, runtime)
+                usage += took
         with self.reader.metered(texts, runtime) as views:
-            answers = self._answers(views, texts, runtime)
-            found = self.joined(answers)
-        # Members with workers of their own tell what these took; the rest was metered here.
-        others = [
-            getattr(member.classifier, "predict_usage", Usage())
-            for member in self.members
-            if not isinstance(member.classifier, OverBackbones)
-        ]
-        self._told["predict"] = sum(others, self.reader.last_usage)
+            found = self.joined(self._answers(views, texts, others))
+        self._told["predict"] = usage + self.reader.last_usage
         return found
 
     def _said(self) -> dict[str, Any]:
@@ -183,7 +191,12 @@ class EnsembleOverBackbones(EnsembleClassifier):
         self, views: Mapping[str, np.ndarray], texts: Sequence[str]
     ) -> dict[str, Prediction]:
         """``views``: name -> (N, L, D)."""
-        return self.joined(self._answers(views, texts, None))
+        others = {
+            number: member.classifier.predict(texts)
+            for number, member in enumerate(self.members)
+            if not isinstance(member.classifier, OverBackbones)
+        }
+        return self.joined(self._answers(views, texts, others))
 
     def features_of_views(
         self, views: Mapping[str, np.ndarray], texts: Sequence[str]
@@ -199,12 +212,16 @@ class EnsembleOverBackbones(EnsembleClassifier):
         )
 
     def _answers(
-        self, views: Mapping[str, np.ndarray], texts: Sequence[str], runtime: Runtime | None
+        self,
+        views: Mapping[str, np.ndarray],
+        texts: Sequence[str],
+        others: Mapping[int, dict[str, Prediction]],
     ) -> list[dict[str, Prediction]]:
+        """Of all members in order; ``others``: by number, of those that read no view."""
         return [
             member.classifier.predict_views(self._own(views, number), texts)
             if isinstance(member.classifier, OverBackbones)
-            else member.classifier.predict(texts, runtime)
+            else others[number]
             for number, member in enumerate(self.members)
         ]
 
@@ -219,6 +236,7 @@ def ensemble(
     weights: Mapping[str, Weights],
     fit_usage: Usage,
     chosen: Mapping[str, Any],
+    notes: tuple[str, ...],
 ) -> EnsembleClassifier:
     """Over backbones, if a member is."""
     views: dict[str, View] = {}
@@ -232,6 +250,7 @@ def ensemble(
         "weights": weights,
         "fit_usage": fit_usage,
         "chosen": chosen,
+        "notes": notes,
     }
     if not views:
         return EnsembleClassifier(**told)
@@ -246,6 +265,15 @@ def _name_of(view: View, views: dict[str, View]) -> str:
     name = f"view-{len(views)}"
     views[name] = view
     return name
+
+
+def metered(
+    classifier: Classifier, texts: Sequence[str], runtime: Runtime | None
+) -> tuple[dict[str, Prediction], Usage]:
+    """What a member answers, and what that took, wherever it was done."""
+    with Meter() as meter:
+        answer = classifier.predict(texts, runtime)
+    return answer, getattr(classifier, "predict_usage", None) or meter.usage
 
 
 def scores_of(task: Task, answers: Sequence[Prediction]) -> np.ndarray:
@@ -270,8 +298,6 @@ def scores_of(task: Task, answers: Sequence[Prediction]) -> np.ndarray:
 
 def together(task: Task, answers: Sequence[Prediction], scores: np.ndarray) -> Prediction:
     """The answer of ``scores`` (N, C), invalid where no member's could be read."""
-    from dataclasses import replace
-
     invalid = np.logical_and.reduce([answer.invalid for answer in answers])
     decided = replace(decide(scores, task), invalid=invalid, offsets=answers[0].offsets)
     if task.kind == "tokens" or not invalid.any():

@@ -61,12 +61,17 @@ class Weights:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Weights:
-        return cls(
+        """Raises ``KeyError``, ``TypeError``, ``ValueError``."""
+        found = cls(
             of_members=np.asarray(data["of_members"], dtype=np.float32),
             bias=np.asarray(data["bias"], dtype=np.float32),
             of_logs=bool(data["of_logs"]),
             temperature=float(data["temperature"]),
         )
+        numbers = np.concatenate([found.of_members.ravel(), found.bias.ravel()])
+        if not np.isfinite(numbers).all() or not 0 < found.temperature < np.inf:
+            raise ValueError("weights must be finite, the temperature above 0")
+        return found
 
 
 def weigh(task: Task, members: Floats, truth: npt.NDArray[Any], how: How) -> Weights:

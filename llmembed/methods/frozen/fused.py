@@ -32,7 +32,13 @@ from llmembed.heads.training import train_head
 from llmembed.metering import Meter
 from llmembed.methods import saved
 from llmembed.methods.answers import check_kinds, decide, with_thresholds
-from llmembed.methods.views import OverViews, ViewReader, views_from_json, views_to_json
+from llmembed.methods.views import (
+    OverViews,
+    ViewReader,
+    unless_unread,
+    views_from_json,
+    views_to_json,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -204,7 +210,12 @@ class Fused:
         )
         return CrossFitted(
             classifiers=classifiers,
-            left_out={task.name: decide(left_out[task.name], task) for task in chosen},
+            left_out=unless_unread(
+                {task.name: decide(left_out[task.name], task) for task in chosen},
+                read,
+                folds.rows,
+            ),
+            shared=usage,
         )
 
     def _head(

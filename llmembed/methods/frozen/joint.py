@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -17,10 +18,12 @@ from torch import Tensor
 
 from llmembed.contract import Task
 from llmembed.fusion.tfidf import NGrams
-from llmembed.heads.kernels import KERNELS
+from llmembed.heads.kernels import KERNELS, squared_lengths
 
 Floats = npt.NDArray[np.float32]
 Truth = Mapping[str, npt.NDArray[Any]]
+LARGEST = 6e4
+"""What half precision holds."""
 ANSWERED = 1024
 """Texts whose kernel values are in memory at a time when answering."""
 
@@ -59,20 +62,24 @@ class Joint:
             for name, weights in self.of_terms.items():
                 found[name] += counted @ weights
         if rows.shape[1]:
-            marks = torch.from_numpy(self.landmarks).float()
-            joined = torch.from_numpy(
-                np.concatenate([self.coefficients[task.name] for task in self.tasks], axis=1)
-            )
+            marks, squared, joined = self._ready
             ends = np.cumsum([len(task.classes) for task in self.tasks])[:-1]
             for start in range(0, len(texts), ANSWERED):
                 part = slice(start, start + ANSWERED)
                 near = KERNELS[self.kernel](
-                    standardised(rows[part], self.mean, self.scale), marks, self.width
+                    standardised(rows[part], self.mean, self.scale), marks, self.width, squared
                 )
                 pieces = np.split((near @ joined).numpy(), ends, axis=1)
                 for task, piece in zip(self.tasks, pieces, strict=True):
                     found[task.name][part] += piece
         return found
+
+    @cached_property
+    def _ready(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Landmarks in float32, their squared lengths, and all tasks' coefficients side by side."""
+        marks = torch.from_numpy(self.landmarks).float()
+        joined = np.concatenate([self.coefficients[task.name] for task in self.tasks], axis=1)
+        return marks, squared_lengths(marks), torch.from_numpy(joined)
 
     def scores(self, rows: Floats, texts: Sequence[str]) -> dict[str, Floats]:
         """Probabilities by task, float32 (N, C)."""
@@ -112,6 +119,12 @@ class Joint:
         if settings["kernel"] not in KERNELS:
             raise ValueError(f"unknown kernel {settings['kernel']!r}")
         marks = arrays["landmarks"]
+        if marks.ndim != 2 or marks.dtype != np.float16:
+            raise ValueError(f"landmarks have the shape {marks.shape} and type {marks.dtype}")
+        if (terms is None) != ("idf" not in arrays):
+            raise ValueError("terms and their weights do not fit")
+        if not all(np.isfinite(each).all() for each in (*arrays.values(), settings["width"])):
+            raise ValueError("not every number is finite")
         width = (marks.shape[1],)
         if arrays["mean"].shape != width or arrays["scale"].shape != width:
             raise ValueError("means and landmarks do not fit")
@@ -141,7 +154,8 @@ class Joint:
 
 def standardised(rows: Floats, mean: Floats, scale: Floats) -> Tensor:
     """Features (N, F) as the kernel sees them: rounded as landmarks are kept, in half precision."""
-    return torch.from_numpy(((rows - mean) / scale).astype(np.float16)).float()
+    ready = np.clip((rows - mean) / scale, -LARGEST, LARGEST)
+    return torch.from_numpy(ready.astype(np.float16)).float()
 
 
 def probabilities(logits: Floats, kind: str) -> Floats:

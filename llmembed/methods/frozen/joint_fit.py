@@ -18,17 +18,21 @@ import torch
 from torch import Tensor
 
 from llmembed.contract import Task
+from llmembed.folds import index_of
 from llmembed.fusion.tfidf import NGrams
 from llmembed.heads.calibration import fit_logits
 from llmembed.heads.kernels import KERNELS, median_distance, terms_kernel
-from llmembed.heads.ridge import Landmarks, Split, left_out, solve
+from llmembed.heads.ridge import Landmarks, Split, indicators, left_out, solve
 from llmembed.heads.trained import pick_device
 from llmembed.methods.frozen.joint import Floats, Joint, probabilities, standardised
 from llmembed.metrics.deciding import judged, plainly_decided
 
 CHOICE_ROWS = 4000
 """Rows on which share and penalty are looked for, at most."""
+CHOICE_HELD = 1000
+"""Of a single fold at most so many of these are held."""
 LEAST_SCALE = 1e-6
+"""A feature that varies by less says nothing, and is not blown up."""
 MIDDLING = 0.25
 """The share of terms with which all penalties are tried."""
 
@@ -77,8 +81,8 @@ def fit_joint(
 ) -> Fitted:
     """Choose share and penalty for each task by what ``splits`` leave out, and fit on all N rows
     (``refit``) or on those of the one split. ``features`` (N, F), F 0 for terms alone."""
-    fitting = _Fitting(tasks, features, texts, labels, splits, settings)
-    return fitting.run(refit=refit)
+    seen = np.arange(len(texts)) if refit else splits[0].fitted
+    return _Fitting(tasks, features, texts, labels, splits, settings, seen).run(refit=refit)
 
 
 class _Fitting:
@@ -92,13 +96,18 @@ class _Fitting:
         labels: Mapping[str, npt.NDArray[Any]],
         splits: Sequence[Split],
         settings: JointFit,
+        seen: npt.NDArray[np.int64],
     ) -> None:
+        """``seen``: the rows that the last fit is on; without a look at their labels means, width
+        and terms are of these."""
         self.tasks, self.labels, self.splits, self.settings = tuple(tasks), labels, splits, settings
         self.count = len(texts)
         self.device = pick_device("auto")
-        self.mean = features.mean(axis=0, dtype=np.float64).astype(np.float32)
-        self.scale = np.maximum(features.std(axis=0, dtype=np.float64), LEAST_SCALE)
-        self.scale = self.scale.astype(np.float32)
+        self.seen = seen
+        own = features[index_of(seen)]
+        self.mean = own.mean(axis=0, dtype=np.float64).astype(np.float32)
+        scale = own.std(axis=0, dtype=np.float64).astype(np.float32)
+        self.scale = np.where(scale < LEAST_SCALE, np.float32(1), scale)
         self.dense = standardised(features, self.mean, self.scale)
         self.terms: NGrams | None = None
         self.counted: Any = None
@@ -108,7 +117,8 @@ class _Fitting:
                 char_ngrams=settings.char_ngrams,
                 max_terms=settings.max_terms,
             )
-            self.counted = self.terms.fit_transform(texts)
+            self.terms.fit_transform([texts[row] for row in seen])
+            self.counted = self.terms.transform(texts)
         self.width = self._width()
         self.targets = {
             task.name: torch.from_numpy(indicators(labels[task.name], len(task.classes))).to(
@@ -117,7 +127,8 @@ class _Fitting:
             for task in tasks
         }
         self.weights = {
-            task.name: _weights(self.targets[task.name], settings.class_weights) for task in tasks
+            task.name: _weights(self.targets[task.name], seen, settings.class_weights)
+            for task in tasks
         }
 
     @property
@@ -130,18 +141,14 @@ class _Fitting:
     def _width(self) -> float:
         if self.settings.kernel == "linear" or not self.dense.shape[1]:
             return float(max(1, self.dense.shape[1]))
-        return median_distance(self.dense, seed=self.settings.seed)
+        return median_distance(self.dense[index_of(self.seen)], seed=self.settings.seed)
 
     def run(self, *, refit: bool) -> Fitted:
         whole = self.count <= self.settings.exact_up_to
         rows = np.arange(self.count)
-        sample, splits = rows, self.splits
-        if self.count > CHOICE_ROWS:
-            drawn = np.random.default_rng(self.settings.seed).permutation(self.count)[:CHOICE_ROWS]
-            sample = np.sort(drawn)
-            splits = _within(splits, sample)
+        sample, splits = self._sample()
         chosen, answers = self._choose(sample, splits)
-        seen = rows if refit else self.splits[0].fitted
+        seen = self.seen
         coefficients: dict[str, Tensor] = {}
         bias: dict[str, Tensor] = {}
         marks = seen if whole else self._drawn(seen)
@@ -171,6 +178,21 @@ class _Fitting:
                 coefficients[task.name], bias[task.name] = sums.solve(penalty, seen=parts)
         return self._finished(chosen, answers, marks, coefficients, bias)
 
+    def _sample(self) -> tuple[npt.NDArray[np.int64], tuple[Split, ...]]:
+        """The rows on which share and penalty are looked for, and how they are left out: all, or
+        some of each fold, or of a single one up to ``CHOICE_HELD`` held rows and others beside."""
+        if self.count <= CHOICE_ROWS:
+            return np.arange(self.count), tuple(self.splits)
+        rng = np.random.default_rng(self.settings.seed)
+        if len(self.splits) > 1:
+            rows = np.sort(rng.permutation(self.count)[:CHOICE_ROWS])
+            within = [split.within(rows) for split in self.splits]
+            return rows, tuple(each for each in within if len(each.fitted) and len(each.held))
+        [split] = self.splits
+        held = np.sort(rng.permutation(split.held)[:CHOICE_HELD])
+        fitted = np.sort(rng.permutation(split.fitted)[: CHOICE_ROWS - len(held)])
+        return np.union1d(held, fitted), (Split(fitted=fitted, held=held),)
+
     def _drawn(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         order = np.random.default_rng(self.settings.seed).permutation(rows)
         return np.sort(order[: self.settings.landmarks])
@@ -179,7 +201,7 @@ class _Fitting:
         self, rows: npt.NDArray[np.int64], splits: Sequence[Split]
     ) -> tuple[dict[str, tuple[float, float]], dict[str, Tensor]]:
         """By task share and penalty, and the answers to left-out ``rows`` under them."""
-        own = [_renumbered(split, rows) for split in splits]
+        own = [split.renumbered(rows) for split in splits]
         best: dict[str, tuple[float, float]] = {}
         chosen: dict[str, tuple[float, float]] = {}
         answers: dict[str, Tensor] = {}
@@ -234,10 +256,14 @@ class _Fitting:
             part: {} for part in ("coefficients", "bias", "slope", "offset", "of_terms")
         }
         scores: dict[str, Floats] = {}
+        landmarks = self.dense[marks].numpy().astype(np.float16)
+        if not landmarks.shape[1]:
+            landmarks = landmarks[:0]  # of terms alone their weights are all there is
         for task in self.tasks:
             share, _ = chosen[task.name]
             own = coefficients[task.name].cpu().numpy()
-            parts["coefficients"][task.name] = own * np.float32(1 - share)
+            kept = own[: len(landmarks)]
+            parts["coefficients"][task.name] = kept * np.float32(1 - share)
             parts["bias"][task.name] = bias[task.name].cpu().numpy()
             if share > 0:
                 parts["of_terms"][task.name] = np.asarray(
@@ -255,7 +281,7 @@ class _Fitting:
             width=self.width,
             mean=self.mean,
             scale=self.scale,
-            landmarks=self.dense[marks].numpy().astype(np.float16),
+            landmarks=landmarks,
             terms=self.terms if used else None,
             **parts,
         )
@@ -266,19 +292,13 @@ class _Fitting:
         return Fitted(joint=joint, left_out=scores, chosen=told)
 
 
-def indicators(labels: npt.NDArray[Any], classes: int) -> Floats:
-    """Y, float32 (N, C)."""
-    if labels.ndim == 2:
-        return labels.astype(np.float32)
-    found: Floats = np.eye(classes, dtype=np.float32)[labels]
-    return found
-
-
-def _weights(targets: Tensor, by_class: bool) -> Tensor:
-    """Of the rows (N,), mean 1: the inverse share of a row's classes, or 1."""
+def _weights(targets: Tensor, seen: npt.NDArray[np.int64], by_class: bool) -> Tensor:
+    """Of the rows (N,), mean 1: the inverse share of a row's classes among those seen, or 1."""
     if not by_class:
         return torch.ones(len(targets), device=targets.device)
-    inverse = 1 / targets.mean(0).clamp_min(1 / len(targets))
+    inverse = 1 / targets[torch.from_numpy(seen).to(targets.device)].mean(0).clamp_min(
+        1 / len(targets)
+    )
     own = (targets * inverse).sum(1) / targets.sum(1).clamp_min(1)
     own = torch.where(targets.sum(1) > 0, own, own[targets.sum(1) > 0].mean())
     return own / own.mean()
@@ -294,18 +314,6 @@ def _value(task: Task, truth: npt.NDArray[Any], answers: Tensor) -> tuple[float,
         return float((said.argmax(1) == right).mean()), -error
     slope, offset = fit_logits(said, right, task.kind)
     return judged(task, right, probabilities(said * slope + offset, task.kind)), -error
-
-
-def _within(splits: Sequence[Split], rows: npt.NDArray[np.int64]) -> tuple[Split, ...]:
-    found = [
-        Split(fitted=np.intersect1d(split.fitted, rows), held=np.intersect1d(split.held, rows))
-        for split in splits
-    ]
-    return tuple(split for split in found if len(split.fitted) and len(split.held))
-
-
-def _renumbered(split: Split, rows: npt.NDArray[np.int64]) -> Split:
-    return Split(fitted=np.searchsorted(rows, split.fitted), held=np.searchsorted(rows, split.held))
 
 
 def _grouped(

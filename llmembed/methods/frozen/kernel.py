@@ -36,15 +36,22 @@ from llmembed.methods import saved
 from llmembed.methods.answers import check_kinds, decide, with_thresholds
 from llmembed.methods.frozen.joint import Joint
 from llmembed.methods.frozen.joint_fit import JointFit, fit_joint
-from llmembed.methods.views import OverViews, ViewReader, views_from_json, views_to_json
+from llmembed.methods.views import (
+    OverViews,
+    ViewReader,
+    unless_unread,
+    views_from_json,
+    views_to_json,
+)
 
 TERMS = "terms.json"
 
 
 @dataclass(frozen=True, kw_only=True)
-class KernelClassifier(OverViews):
-    """Answers of one joint ridge per task. ``fusion``: how views become features, None: side by
-    side. ``chosen``: what left-out rows chose."""
+class KernelClassifier:
+    """Answers of one joint ridge per task, over terms alone; ``KernelOverBackbones`` over views,
+    too. ``fusion``: how views become features, None: side by side. ``chosen``: what left-out rows
+    chose."""
 
     method: ClassVar[str] = "kernel"
     tasks: tuple[Task, ...]
@@ -57,20 +64,24 @@ class KernelClassifier(OverViews):
     def parameters_trained(self) -> int:
         return self.joint.parameters
 
+    @property
+    def views(self) -> Mapping[str, View]:
+        """What is read of a text beside its terms."""
+        return {}
+
+    def predict(
+        self, texts: Sequence[str], runtime: Runtime | None = None
+    ) -> dict[str, Prediction]:
+        return self.answer_views({}, texts)
+
     def answer_views(
         self, views: Mapping[str, np.ndarray], texts: Sequence[str]
     ) -> dict[str, Prediction]:
         scores = self.joint.scores(self._features(views, len(texts)), texts)
         return {task.name: decide(scores[task.name], task) for task in self.tasks}
 
-    def features_of_views(
-        self, views: Mapping[str, np.ndarray], texts: Sequence[str]
-    ) -> np.ndarray:
-        """All reads, standardised, float32 (N, F)."""
-        return (self._features(views, len(texts)) - self.joint.mean) / self.joint.scale
-
     def _features(self, views: Mapping[str, np.ndarray], count: int) -> np.ndarray:
-        return features_of(views, tuple(self.reader.views), count, self.fusion)
+        return features_of(views, tuple(self.views), count, self.fusion)
 
     def save(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -85,7 +96,7 @@ class KernelClassifier(OverViews):
             fit_usage=self.fit_usage,
             settings={
                 "chosen": dict(self.chosen),
-                "views": views_to_json(self.reader.views),
+                "views": views_to_json(self.views),
                 "joint": settings,
                 "fusion": self.fusion,
             },
@@ -98,17 +109,43 @@ class KernelClassifier(OverViews):
         path = folder / TERMS
         try:
             terms = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
-            joint = Joint.from_parts(tasks, settings["joint"], arrays, terms)
-        except (KeyError, TypeError, ValueError) as error:
+            return kernel_classifier(
+                tasks=tasks,
+                views=views_from_json(settings["views"]),
+                joint=Joint.from_parts(tasks, settings["joint"], arrays, terms),
+                fit_usage=usage,
+                chosen=settings["chosen"],
+                fusion=None if settings["fusion"] is None else str(settings["fusion"]),
+            )
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ModelError(f"no readable kernel in {folder}: {error}") from error
-        return cls(
-            tasks=tasks,
-            reader=ViewReader(views=views_from_json(settings["views"])),
-            joint=joint,
-            fit_usage=usage,
-            chosen=settings["chosen"],
-            fusion=settings["fusion"],
-        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class KernelOverBackbones(KernelClassifier, OverViews):
+    """``contract.OverBackbones``."""
+
+    def predict(
+        self, texts: Sequence[str], runtime: Runtime | None = None
+    ) -> dict[str, Prediction]:
+        return OverViews.predict(self, texts, runtime)
+
+    @property
+    def views(self) -> Mapping[str, View]:
+        return self.reader.views
+
+    def features_of_views(
+        self, views: Mapping[str, np.ndarray], texts: Sequence[str]
+    ) -> np.ndarray:
+        """All reads, standardised, float32 (N, F)."""
+        return (self._features(views, len(texts)) - self.joint.mean) / self.joint.scale
+
+
+def kernel_classifier(views: Mapping[str, View], **parts: Any) -> KernelClassifier:
+    """Over backbones, if it reads a view."""
+    if not views:
+        return KernelClassifier(**parts)
+    return KernelOverBackbones(**parts, reader=ViewReader(views=views))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -181,9 +218,9 @@ class Kernel:
             )
             left_out = {task.name: fitted.left_out[task.name][folds.rows] for task in tasks}
             chosen = with_thresholds(tasks, folds.left_out, lambda task: left_out[task.name])
-        classifier = KernelClassifier(
+        classifier = kernel_classifier(
+            views=self.views,
             tasks=chosen,
-            reader=reader,
             joint=fitted.joint,
             fit_usage=extraction + meter.usage,
             chosen=fitted.chosen,
@@ -191,7 +228,12 @@ class Kernel:
         )
         return CrossFitted(
             classifiers=(classifier,),
-            left_out={task.name: decide(left_out[task.name], task) for task in chosen},
+            left_out=unless_unread(
+                {task.name: decide(left_out[task.name], task) for task in chosen},
+                views,
+                folds.rows,
+            ),
+            shared=extraction + meter.usage,
         )
 
 

@@ -141,4 +141,6 @@ class Lexical:
             fit_usage=meter.usage,
             chosen={"inverse_penalty": chosen},
         )
-        return CrossFitted(classifiers=(classifier,), left_out=left_out)
+        return CrossFitted(
+            classifiers=(classifier,), left_out=left_out, shared=classifier.fit_usage
+        )

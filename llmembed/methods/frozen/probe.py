@@ -31,7 +31,13 @@ from llmembed.methods.frozen.logistic import (
     parameters_of,
     to_arrays,
 )
-from llmembed.methods.views import OverViews, ViewReader, views_from_json, views_to_json
+from llmembed.methods.views import (
+    OverViews,
+    ViewReader,
+    unless_unread,
+    views_from_json,
+    views_to_json,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,7 +155,11 @@ class Probe:
             fit_usage=extraction + meter.usage,
             chosen={"inverse_penalty": chosen},
         )
-        return CrossFitted(classifiers=(classifier,), left_out=left_out)
+        return CrossFitted(
+            classifiers=(classifier,),
+            left_out=unless_unread(left_out, views, folds.rows),
+            shared=classifier.fit_usage,
+        )
 
 
 def _flat(views: Mapping[str, np.ndarray]) -> np.ndarray:

@@ -185,11 +185,12 @@ def _register(
 def _against(holder: Registered, result: Result, run: Run) -> str:
     """How the champion until now and the new version answered the texts left out of both, or
     nothing where that was not kept."""
-    from llmembed.evaluation.paired import Told, compare_paired
+    from llmembed.evaluation.paired import PAIRED, Told, compare_paired
     from llmembed.tracking import logged_json
 
+    metrics = {scores.primary for scores in result.valid.values()}
     kept = logged_json(run.tracking, holder.run_id, LEFT_OUT)
-    if kept is None or result.told is None:
+    if kept is None or result.told is None or not metrics <= PAIRED:
         return ""
     found = compare_paired(f"version {holder.version}", result.told, Told.from_json(kept))
     if found is None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from llmembed.contract import Classifier, Method, Prediction
+from llmembed.contract import Classifier, Method, Prediction, Usage
 from llmembed.folds import CrossFits, CrossFitted, Folds
 from llmembed.methods import mean_of
 from llmembed.methods.settings import LeftOut
@@ -118,7 +118,9 @@ class Race:
         if result.status == "ok":
             start = len(self.corpus.train)
             rows = np.arange(start, start + len(self.corpus.valid))
-            self.assembler.keep_left_out(method.name, LeftOut(rows=rows, answers=answered[0]))
+            self.assembler.keep_left_out(
+                method.name, LeftOut(rows=rows, answers=answered[0], shared=Usage())
+            )
             self.assembler.keep(method.name, seed, fitted[0])
         return result
 
@@ -143,7 +145,7 @@ class Race:
             if found is not None and all(result.status == "ok" for result in results):
                 [kept, *others] = found.classifiers
                 if others:
-                    kept = mean_of(method.name, found.classifiers)
+                    kept = mean_of(method.name, found.classifiers, found.shared)
                     results[0], offered = self._with_mean(results[0], kept, folds, found)
             self._log(run, method, results[0], kept, offered)
         for seed, result in enumerate(results[1:], start=1):
@@ -153,7 +155,8 @@ class Race:
             for seed, classifier in enumerate(found.classifiers):
                 self.assembler.keep(method.name, seed, classifier)
             rows = folds.rows if found.rows is None else found.rows
-            self.assembler.keep_left_out(method.name, LeftOut(rows=rows, answers=found.left_out))
+            left_out = LeftOut(rows=rows, answers=found.left_out, shared=found.shared)
+            self.assembler.keep_left_out(method.name, left_out)
         return results
 
     def _with_mean(
@@ -162,13 +165,14 @@ class Race:
         """``result`` with a note of what the mean of all seeds answers, and that mean's own."""
         from llmembed.evaluation import evaluate_fitted
 
+        rows = folds.rows if found.rows is None else found.rows
         own = evaluate_fitted(
             result,
             mean,
             self.corpus,
             self.runtime,
-            left_out=(folds.examples.select(folds.rows), found.left_out),
-            rows=folds.rows,
+            left_out=(folds.examples.select(rows), found.left_out),
+            rows=rows,
             prices=self._prices,
             wanted=(self.experiment.wanted_precision, self.experiment.wanted_confidence),
         )
@@ -204,7 +208,6 @@ class Race:
         return Prices(**self.experiment.prices.model_dump())
 
     def _extract(self) -> None:
-        from llmembed.contract import Usage
         from llmembed.embeddings import embed
 
         texts = [text for part in self.corpus.splits.values() for text in part.texts]

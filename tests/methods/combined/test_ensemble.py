@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from llmembed.cluster import LocalRuntime
-from llmembed.contract import Examples, OverBackbones, Prediction, Silent, Task
+from llmembed.contract import Examples, OverBackbones, Prediction, Silent, Task, Usage
 from llmembed.errors import ConfigError, ModelError
 from llmembed.experiment import Experiment
 from llmembed.folds import Folds
@@ -107,7 +107,7 @@ def fitted(tmp_path_factory):
             assert len(found.classifiers) == len(seeds)
             for seed, classifier in zip(seeds, found.classifiers, strict=True):
                 assembler.keep(name, seed, classifier)
-            left_out = LeftOut(rows=folds.rows, answers=found.left_out)
+            left_out = LeftOut(rows=folds.rows, answers=found.left_out, shared=found.shared)
             assembler.keep_left_out(name, left_out)
         yield found.classifiers[0], runtime, assembler, folds
 
@@ -127,7 +127,7 @@ def test_one_pass_over_a_text_however_many_members(fitted):
     _, runtime, assembler, _ = fitted
     probe = assembler.fits("probe", "test")()[0]
     last = list(assembler.fits("last", "test")().values())
-    both = mean_of("both", [probe, *last])
+    both = mean_of("both", [probe, *last], Usage())
     texts = examples(12, 8).texts
     probe.predict(texts)
     both.predict(texts)
@@ -146,7 +146,13 @@ def test_the_pass_over_the_texts_counts_once_in_what_it_took(fitted):
     probe = assembler.fits("probe", "test")()[0]
     together = fitted[0]
     assert together.fit_usage.tokens == probe.fit_usage.tokens
-    assert together.fit_usage.core_seconds > 0
+    last = [*assembler.fits("last", "test")().values()]
+    shared = assembler._left_out["last"].shared
+    mean = mean_of("last", last, shared)
+    own = [each.fit_usage.core_seconds - shared.core_seconds for each in last]
+    assert min(own) > 0
+    assert mean.fit_usage.core_seconds == pytest.approx(shared.core_seconds + sum(own))
+    assert mean.fit_usage.tokens == probe.fit_usage.tokens
 
 
 def test_saved_and_loaded_it_answers_the_same(fitted, tmp_path):
@@ -167,7 +173,7 @@ def test_saved_and_loaded_it_answers_the_same(fitted, tmp_path):
 
 def test_members_that_do_not_belong_are_refused(fitted, tmp_path):
     classifier = fitted[0]
-    inner = mean_of("inner", [classifier])
+    inner = mean_of("inner", [classifier], Usage())
     with pytest.raises(ModelError, match="an ensemble itself"):
         inner.save(tmp_path / "nested")
         load(tmp_path / "nested")
@@ -190,7 +196,7 @@ def test_a_member_that_was_asked_about_fewer_texts_is_weighed_on_these(fitted):
         )
         for task, answer in source.answers.items()
     }
-    assembler._left_out["lexical"] = LeftOut(rows=part, answers=few)
+    assembler._left_out["lexical"] = LeftOut(rows=part, answers=few, shared=source.shared)
     try:
         found = assembler.method("together").cross_fit(TASKS, folds, runtime, Silent())
     finally:
