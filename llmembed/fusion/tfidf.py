@@ -94,7 +94,7 @@ class NGrams:
     """Words and their runs beside characters inside words: several ``TfIdf`` side by side, divided
     by the root of their number so that a row's length is at most 1.
 
-    ``char_ngrams`` None: words alone. ``max_terms``: of each.
+    ``char_ngrams`` None: words alone; ``word_ngrams`` 0: characters alone. ``max_terms``: of each.
     """
 
     def __init__(
@@ -104,7 +104,7 @@ class NGrams:
         char_ngrams: tuple[int, int] | None = (2, 5),
         max_terms: int = 200_000,
     ) -> None:
-        self.parts = [TfIdf(word_ngrams=word_ngrams, max_terms=max_terms)]
+        self.parts = [TfIdf(word_ngrams=word_ngrams, max_terms=max_terms)] if word_ngrams else []
         if char_ngrams is not None:
             self.parts.append(TfIdf(char_ngrams=char_ngrams, max_terms=max_terms))
 

@@ -69,6 +69,7 @@ def median_distance(rows: Tensor, *, seed: int = 0) -> float:
     if len(rows) > SAMPLE:
         drawn = torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed))
         rows = rows[drawn[:SAMPLE].to(rows.device)]
+    rows = rows.float()
     above = torch.triu_indices(len(rows), len(rows), 1)
     distances = squared_distances(rows, rows)[above[0], above[1]]
     median = float(distances.median()) if len(distances) else 0.0

@@ -67,7 +67,10 @@ class Joint:
             for start in range(0, len(texts), ANSWERED):
                 part = slice(start, start + ANSWERED)
                 near = KERNELS[self.kernel](
-                    standardised(rows[part], self.mean, self.scale), marks, self.width, squared
+                    standardised(rows[part], self.mean, self.scale).float(),
+                    marks,
+                    self.width,
+                    squared,
                 )
                 pieces = np.split((near @ joined).numpy(), ends, axis=1)
                 for task, piece in zip(self.tasks, pieces, strict=True):
@@ -153,9 +156,12 @@ class Joint:
 
 
 def standardised(rows: Floats, mean: Floats, scale: Floats) -> Tensor:
-    """Features (N, F) as the kernel sees them: rounded as landmarks are kept, in half precision."""
-    ready = np.clip((rows - mean) / scale, -LARGEST, LARGEST)
-    return torch.from_numpy(ready.astype(np.float16)).float()
+    """Features (N, F) as the kernel sees them, in half precision, as landmarks are kept."""
+    found = np.empty(rows.shape, dtype=np.float16)
+    for start in range(0, len(rows), ANSWERED):
+        part = slice(start, start + ANSWERED)
+        found[part] = np.clip((rows[part] - mean) / scale, -LARGEST, LARGEST)
+    return torch.from_numpy(found)
 
 
 def probabilities(logits: Floats, kind: str) -> Floats:

@@ -236,7 +236,7 @@ class _Fitting:
     ) -> Tensor:
         total = torch.zeros(len(rows), len(others), device=self.device)
         if share < 1:
-            left, right = (self.dense[each].to(self.device) for each in (rows, others))
+            left, right = (self.dense[each].to(self.device).float() for each in (rows, others))
             kernel = KERNELS[self.settings.kernel]
             total = kernel(left, right, self.width).mul_(1 - share)
         if share > 0:
@@ -256,7 +256,7 @@ class _Fitting:
             part: {} for part in ("coefficients", "bias", "slope", "offset", "of_terms")
         }
         scores: dict[str, Floats] = {}
-        landmarks = self.dense[marks].numpy().astype(np.float16)
+        landmarks = self.dense[marks].numpy()
         if not landmarks.shape[1]:
             landmarks = landmarks[:0]  # of terms alone their weights are all there is
         for task in self.tasks:

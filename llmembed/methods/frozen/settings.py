@@ -173,15 +173,15 @@ class KernelSettings(MethodSettings):
     penalties: Annotated[list[Annotated[float, Field(ge=1e-4)]], Field(min_length=1)] = Field(
         [0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0], description="λ; as shares"
     )
-    word_ngrams: int = Field(2, ge=0, le=3, description="0: no terms beside the views")
-    char_ngrams: tuple[int, int] | None = (2, 5)
+    word_ngrams: int = Field(2, ge=0, le=3, description="0: no words among the terms")
+    char_ngrams: tuple[int, int] | None = Field((2, 5), description="null: no characters")
     exact_up_to: int = Field(15_000, ge=1, description="rows; above, over landmarks")
     landmarks: int = Field(4000, ge=10)
     class_weights: bool = False
 
     @model_validator(mode="after")
     def _something(self) -> KernelSettings:
-        if self.views == {} and not self.word_ngrams:
+        if self.views == {} and not self.word_ngrams and self.char_ngrams is None:
             raise ValueError("neither views nor terms: nothing is read of a text")
         if self.char_ngrams is not None and not 1 <= self.char_ngrams[0] <= self.char_ngrams[1]:
             raise ValueError("char_ngrams are [least, most] characters, such as [2, 5]")
@@ -206,7 +206,7 @@ class KernelSettings(MethodSettings):
                 shares=tuple(sorted(set(self.shares))),
                 penalties=tuple(sorted(set(self.penalties), reverse=True)),
                 word_ngrams=self.word_ngrams,
-                char_ngrams=self.char_ngrams if self.word_ngrams else None,
+                char_ngrams=self.char_ngrams,
                 exact_up_to=self.exact_up_to,
                 landmarks=self.landmarks,
                 class_weights=self.class_weights,

@@ -131,3 +131,32 @@ def test_without_features_terms_are_all_there_is():
     assert fitted.chosen["topic"]["share_of_terms"] == 1
     assert accuracy(fitted, labels) > 0.9
     assert fitted.joint.landmarks.shape[1] == 0
+
+
+def test_characters_alone_tell_words_apart():
+    features, texts, labels = made(by_words=True, by_features=False)
+    settings = JointFit(word_ngrams=0)
+    fitted = fit_joint(TASKS, features[:, :0], texts, labels, five(), settings, refit=True)
+    assert accuracy(fitted, labels) > 0.85
+    assert [part["word_ngrams"] for part in fitted.joint.terms.to_json()] == [2]
+    assert all(part["char_ngrams"] for part in fitted.joint.terms.to_json())
+
+
+def test_a_feature_that_never_varied_does_no_harm_when_it_does():
+    features, texts, labels = made(by_words=False, by_features=True)
+    features[:, 5] = 0.25
+    fitted = fit_joint(TASKS, features, texts, labels, five(), JointFit(), refit=True)
+    odd = features.copy()
+    odd[:, 5] += 0.1
+    before, after = (fitted.joint.scores(each, texts)["topic"] for each in (features, odd))
+    assert np.isfinite(after).all()
+    assert (before.argmax(1) == after.argmax(1)).mean() > 0.95
+
+
+def test_a_kernel_over_many_equal_landmarks_is_solved():
+    """Two hundred rows, of which but ten differ."""
+    features, texts, labels = made(by_words=False, by_features=True)
+    features[:200] = features[np.arange(200) % 10]
+    settings = JointFit(exact_up_to=50, landmarks=220, word_ngrams=0, char_ngrams=None)
+    fitted = fit_joint(TASKS, features, texts, labels, five(), settings, refit=True)
+    assert np.isfinite(fitted.left_out["topic"]).all()
