@@ -175,7 +175,7 @@ def check_api_fuzz(folder: Path) -> None:
 
 
 QUICK: dict[str, Callable[[Path], None]] = {"small_llama": check_small_llama}
-LONGEST = ("paper_grid", "finetuning")
+LONGEST = ("paper_grid", "finetuning", "frozen", "serving")
 """Minutes each: `make test-slow` runs them, CI their siblings."""
 SLOW: dict[str, Callable[[Path], None]] = {
     "api_fuzz": check_api_fuzz,

@@ -153,6 +153,7 @@ def test_deepspeed_computes_in_bfloat16_without_a_gpu(zero, work, alone, tmp_pat
     np.testing.assert_allclose(losses(done), losses(alone), rtol=0.05)
 
 
+@pytest.mark.variant
 @pytest.mark.slow
 def test_killed_under_zero_3_it_goes_on_too(work, alone, tmp_path: Path, local_ray):
     fields = {name: getattr(work, name) for name in ("source", "tasks", "train", "valid", "config")}

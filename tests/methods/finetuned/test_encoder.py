@@ -103,6 +103,7 @@ def test_actors_answer_as_this_process_does(fitted, files, local_ray):
         np.testing.assert_allclose(there[task].scores, here[task].scores, atol=1e-5)
 
 
+@pytest.mark.variant
 @pytest.mark.slow
 def test_a_training_that_ended_is_not_done_again_until_its_classifier_is_saved(
     tiny, tmp_path, local_ray

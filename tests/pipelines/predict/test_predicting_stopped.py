@@ -122,6 +122,7 @@ def test_ctrl_c_stops_at_once_and_loses_nothing(model: str, tmp_path: Path, big:
     assert 3 <= len(settled(output)) < BIG // CHUNK_ROWS
 
 
+@pytest.mark.variant
 @pytest.mark.slow
 def test_memory_does_not_grow_with_the_file(model: str, tmp_path: Path) -> None:
     """The driver's peak on 300 MB stays within 150 MB of its peak on 3 MB; more than 5,000 rows
