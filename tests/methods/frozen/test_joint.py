@@ -160,3 +160,14 @@ def test_a_kernel_over_many_equal_landmarks_is_solved():
     settings = JointFit(exact_up_to=50, landmarks=220, word_ngrams=0, char_ngrams=None)
     fitted = fit_joint(TASKS, features, texts, labels, five(), settings, refit=True)
     assert np.isfinite(fitted.left_out["topic"]).all()
+
+
+def test_texts_of_signs_alone_are_read_by_their_characters():
+    rng = np.random.default_rng(0)
+    topic = rng.integers(0, 3, N)
+    signs = (("😀", "🎉"), ("😡", "💢"), ("…", "¿"))
+    texts = [" ".join(rng.choice(signs[c], size=3)) for c in topic]
+    labels = {"topic": topic, "tags": np.eye(3, dtype=bool)[topic]}
+    empty = np.zeros((N, 0), dtype=np.float32)
+    fitted = fit_joint(TASKS, empty, texts, labels, five(), JointFit(), refit=True)
+    assert accuracy(fitted, labels) == 1
