@@ -59,8 +59,8 @@ class TfIdf:
             return rows
         raise DataError(
             "the training texts hold no words to count: signs and emoji alone are none; a method "
-            "over characters, such as ngrams of the recipe compare, or over a model's tokens, such as "
-            "probe, may tell them apart"
+            "over characters, such as ngrams of the recipe compare, or over a model's tokens, such "
+            "as probe, may tell them apart"
         )
 
     def transform(self, texts: Sequence[str]) -> Any:
