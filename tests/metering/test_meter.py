@@ -26,7 +26,7 @@ def test_default_meter_counts_time_tokens_and_cpu_energy():
         meter.count(tokens=3, prompt_tokens=11, completion_tokens=2, calls=1)
     usage = meter.usage
     assert usage.core_seconds >= 0.1  # another thread may have been at work as well
-    assert 0 < usage.seconds
+    assert usage.seconds > 0
     assert (usage.tokens, usage.prompt_tokens, usage.completion_tokens, usage.calls) == (
         10,
         11,
