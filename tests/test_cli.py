@@ -100,6 +100,15 @@ def test_settings_may_follow_the_sources(table: Path):
     assert (mixed.seeds, mixed.data.limit, mixed.runtime.local) == (2, 20, True)
 
 
+def test_a_recipe_may_be_an_address_with_options():
+    from llmembed.cli import _said, parse
+    from llmembed.cli.arguments import parser
+
+    address = "s3://bucket/sweeps/two/winner.yaml?endpoint_override=http://127.0.0.1:9"
+    recipe, _, overrides = _said(parse(parser(), ["fit", address, "seeds=1"]))
+    assert (recipe, overrides) == (address, ["seeds=1"])
+
+
 def test_how_files_are_written_may_be_said(table: Path):
     from llmembed.cli import _experiment, parse
     from llmembed.cli.arguments import parser

@@ -246,7 +246,7 @@ def _said(options: argparse.Namespace) -> tuple[str, dict[str, Any], list[str]]:
     # An option that takes several sources also takes the KEY=VALUE words that follow it.
     sources = {name: getattr(options, name, None) or [] for name in ("data", "test_data")}
     words = [*options.words, *(w for found in sources.values() for w in found if _is_setting(w))]
-    recipes = [word for word in options.words if "=" not in word]
+    recipes = [word for word in options.words if _names_recipe(word)]
     if len(recipes) > 1:
         raise UserError(f"one recipe at a time, got {' and '.join(recipes)}")
     changes: dict[str, Any] = {}
@@ -268,8 +268,13 @@ def _said(options: argparse.Namespace) -> tuple[str, dict[str, Any], list[str]]:
     put("runtime.files", options.files)
     put("runtime.address", options.address)
     put("runtime.local", options.local)
-    overrides = [word for word in words if "=" in word]
+    overrides = [word for word in words if not _names_recipe(word)]
     return recipes[0] if recipes else options.recipe, changes, overrides
+
+
+def _names_recipe(word: str) -> bool:
+    """A name or a file, or an address, whose options hold a ``=`` too."""
+    return "=" not in word or re.match(r"[a-z][a-z0-9]*://", word) is not None
 
 
 def _is_setting(word: str) -> bool:
