@@ -20,7 +20,6 @@ import torch
 
 from llmembed.backbones import View
 from llmembed.contract import (
-    Examples,
     Prediction,
     Reporter,
     Runtime,
@@ -34,6 +33,7 @@ from llmembed.heads.ridge import Split
 from llmembed.metering import Meter
 from llmembed.methods import saved
 from llmembed.methods.answers import check_kinds, decide, with_thresholds
+from llmembed.methods.by_folds import ByFolds
 from llmembed.methods.frozen.joint import Joint
 from llmembed.methods.frozen.joint_fit import JointFit, fit_joint
 from llmembed.methods.views import (
@@ -149,7 +149,7 @@ def kernel_classifier(views: Mapping[str, View], **parts: Any) -> KernelClassifi
 
 
 @dataclass(frozen=True, kw_only=True)
-class Kernel:
+class Kernel(ByFolds):
     """Fits ``KernelClassifier``.
 
     ``views``: name -> what is read; their reads stand side by side, whatever their names, or as
@@ -177,19 +177,6 @@ class Kernel:
                 for name, view in self.views.items()
             },
         }
-
-    def fit(
-        self,
-        tasks: Sequence[Task],
-        train: Examples,
-        valid: Examples,
-        runtime: Runtime,
-        reporter: Reporter,
-    ) -> KernelClassifier:
-        folds = Folds.of(train, valid)
-        [found] = self.cross_fit(tasks, folds, runtime, reporter).classifiers
-        assert isinstance(found, KernelClassifier)
-        return found
 
     def cross_fit(
         self,

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from llmembed.contract import (
-    Examples,
     Prediction,
     Reporter,
     Runtime,
@@ -21,6 +20,7 @@ from llmembed.fusion.tfidf import TfIdf
 from llmembed.metering import Meter
 from llmembed.methods import saved
 from llmembed.methods.answers import check_kinds
+from llmembed.methods.by_folds import ByFolds
 from llmembed.methods.frozen.logistic import (
     Linear,
     answers,
@@ -81,7 +81,7 @@ class LexicalClassifier:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Lexical:
+class Lexical(ByFolds):
     """Fits ``LexicalClassifier``.
 
     ``inverse_penalties``: the values of C of which the best on validation is kept.
@@ -97,19 +97,6 @@ class Lexical:
 
     def seeded(self, seed: int) -> Lexical:
         return self
-
-    def fit(
-        self,
-        tasks: Sequence[Task],
-        train: Examples,
-        valid: Examples,
-        runtime: Runtime,
-        reporter: Reporter,
-    ) -> LexicalClassifier:
-        folds = Folds.of(train, valid)
-        [found] = self.cross_fit(tasks, folds, runtime, reporter).classifiers
-        assert isinstance(found, LexicalClassifier)
-        return found
 
     def cross_fit(
         self,

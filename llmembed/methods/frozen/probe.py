@@ -12,7 +12,6 @@ import numpy as np
 
 from llmembed.backbones import View
 from llmembed.contract import (
-    Examples,
     Prediction,
     Reporter,
     Runtime,
@@ -23,6 +22,7 @@ from llmembed.folds import CrossFitted, Folds, index_of
 from llmembed.metering import Meter
 from llmembed.methods import saved
 from llmembed.methods.answers import check_kinds
+from llmembed.methods.by_folds import ByFolds
 from llmembed.methods.frozen.logistic import (
     Linear,
     answers,
@@ -94,7 +94,7 @@ class ProbeClassifier(OverViews):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Probe:
+class Probe(ByFolds):
     """Fits ``ProbeClassifier``. ``view``: what is read; usually one depth of one backbone.
 
     ``inverse_penalties``: the values of C of which the best on validation is kept.
@@ -109,19 +109,6 @@ class Probe:
 
     def seeded(self, seed: int) -> Probe:
         return self
-
-    def fit(
-        self,
-        tasks: Sequence[Task],
-        train: Examples,
-        valid: Examples,
-        runtime: Runtime,
-        reporter: Reporter,
-    ) -> ProbeClassifier:
-        folds = Folds.of(train, valid)
-        [found] = self.cross_fit(tasks, folds, runtime, reporter).classifiers
-        assert isinstance(found, ProbeClassifier)
-        return found
 
     def cross_fit(
         self,
